@@ -1,0 +1,41 @@
+//! The APIs this service calls, all through one HTTP client that times out, retries and rests.
+
+use uuid::Uuid;
+
+use crate::clock::Deadline;
+use crate::event::{EventId, TraceContext};
+
+/// The namespace of all ids derived from events, itself UUID v5 of the DNS name `hookyard.dev`.
+const NAMESPACE: Uuid = Uuid::from_u128(0x63b5_ee9e_8937_547b_82e8_bc01_91f0_65a3);
+
+/// On whose behalf a call is made: one run of one handler for one event.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The event that is handled.
+    pub event_id: EventId,
+    /// The handler's name.
+    pub handler: &'static str,
+    /// When everything has to be over.
+    pub deadline: Deadline,
+    /// The trace to continue.
+    pub trace: TraceContext,
+}
+
+impl Call {
+    /// Returns the id of one step of this run, the same on every retry and redelivery.
+    ///
+    /// 36 characters, so it fits Chargebee's idempotency key (at most 100) whatever the length of
+    /// the event's own id.
+    pub fn idempotency_key(&self, step: &str) -> Uuid {
+        derived_id(&[self.event_id.as_str(), self.handler, step])
+    }
+}
+
+/// Derives a UUID v5 from parts; no two lists of parts give the same text.
+pub fn derived_id(parts: &[&str]) -> Uuid {
+    let mut name = String::new();
+    for part in parts {
+        name.push_str(&format!("{}:{part}", part.len()));
+    }
+    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+}

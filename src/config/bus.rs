@@ -1,0 +1,93 @@
+//! Where events leave the service.
+
+use super::reader::{Reader, Variable};
+
+const EVENT_BUS_TYPE: Variable = Variable::defaulted(
+    "EVENT_BUS_TYPE",
+    "pubsub",
+    "`pubsub`, or `memory` in tests and `dev` (keeps nothing over a restart)",
+);
+const GOOGLE_CLOUD_PROJECT: Variable = Variable::optional(
+    "GOOGLE_CLOUD_PROJECT",
+    "required with `pubsub`",
+    "project of the topics, also used to link log lines to traces",
+);
+const EVENTS_TOPIC: Variable = Variable::optional(
+    "EVENTS_TOPIC",
+    "required with `pubsub`",
+    "topic for downstream events: a short name or `projects/…/topics/…`",
+);
+const DEAD_LETTER_TOPIC: Variable = Variable::optional(
+    "DEAD_LETTER_TOPIC",
+    "required with `pubsub`",
+    "topic for events that will not be tried again; give it a subscription",
+);
+const PUBSUB_EMULATOR_HOST: Variable = Variable::optional(
+    "PUBSUB_EMULATOR_HOST",
+    "–",
+    "`host:port` of the Pub/Sub emulator, as in Google's own clients",
+);
+
+pub(super) const VARIABLES: &[&Variable] = &[
+    &EVENT_BUS_TYPE,
+    &GOOGLE_CLOUD_PROJECT,
+    &EVENTS_TOPIC,
+    &DEAD_LETTER_TOPIC,
+    &PUBSUB_EMULATOR_HOST,
+];
+
+/// Which broker takes the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusType {
+    /// Google Cloud Pub/Sub.
+    Pubsub,
+    /// This process's memory.
+    Memory,
+}
+
+/// Where events go out.
+#[derive(Debug, Clone)]
+pub struct BusConfig {
+    /// Which broker (`EVENT_BUS_TYPE`).
+    pub bus_type: BusType,
+    /// Project of the topics (`GOOGLE_CLOUD_PROJECT`).
+    pub project: Option<String>,
+    /// Topic for downstream events (`EVENTS_TOPIC`).
+    pub events_topic: String,
+    /// Topic for dead letters (`DEAD_LETTER_TOPIC`).
+    pub dead_letter_topic: String,
+    /// `host:port` of the emulator (`PUBSUB_EMULATOR_HOST`).
+    pub emulator_host: Option<String>,
+}
+
+impl BusConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let bus_type = match reader.required(&EVENT_BUS_TYPE).as_str() {
+            "pubsub" => BusType::Pubsub,
+            "memory" => BusType::Memory,
+            _ => {
+                reader.problem(EVENT_BUS_TYPE.name, "must be pubsub or memory");
+                BusType::Memory
+            }
+        };
+        let mut needed = |variable: &Variable, fallback: &str| match reader.text(variable) {
+            Some(text) => text,
+            None if bus_type == BusType::Pubsub => reader.required(variable),
+            None => fallback.to_owned(),
+        };
+        let events_topic = needed(&EVENTS_TOPIC, "hookyard-events");
+        let dead_letter_topic = needed(&DEAD_LETTER_TOPIC, "hookyard-dead-letters");
+        let project = needed(&GOOGLE_CLOUD_PROJECT, "");
+        Self {
+            bus_type,
+            project: Some(project).filter(|project| !project.is_empty()),
+            events_topic,
+            dead_letter_topic,
+            emulator_host: reader.text(&PUBSUB_EMULATOR_HOST).map(|host| {
+                host.trim_start_matches("http://")
+                    .trim_end_matches('/')
+                    .to_owned()
+            }),
+        }
+    }
+}

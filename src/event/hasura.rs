@@ -1,0 +1,380 @@
+//! What is inside a delivery: a Hasura event, a scheduled trigger, or a domain event.
+//!
+//! Hasura's payloads: <https://hasura.io/docs/2.0/event-triggers/payload/>.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+use super::change::{Row, RowChange, parse_json};
+use super::{Body, Delivery, Event, EventId, EventType, Reason, TraceContext};
+use crate::error::Error;
+
+/// Deepest accepted nesting of arrays and objects, serde_json's own limit.
+const MAX_DEPTH: usize = 127;
+
+/// What happened to the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// A row was inserted.
+    Insert,
+    /// A row was changed.
+    Update,
+    /// A row was deleted.
+    Delete,
+    /// Somebody invoked the trigger on a row from the console or the API.
+    Manual,
+}
+
+impl Op {
+    /// Reads Hasura's spelling, which is upper case.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "INSERT" => Some(Self::Insert),
+            "UPDATE" => Some(Self::Update),
+            "DELETE" => Some(Self::Delete),
+            "MANUAL" => Some(Self::Manual),
+            _ => None,
+        }
+    }
+
+    /// Returns the lower-case word used in event types.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A cron or one-off trigger that fired, undecoded.
+#[derive(Debug, Clone)]
+pub struct ScheduledTrigger {
+    scheduled_time: Option<SystemTime>,
+    payload: Option<Row>,
+}
+
+impl ScheduledTrigger {
+    pub(super) fn payload(&self) -> &[u8] {
+        self.payload
+            .as_ref()
+            .map_or(b"null", |row| row.json().as_bytes())
+    }
+
+    /// Parses the payload into what a handler declared.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when it does not fit.
+    pub(crate) fn parse<T: DeserializeOwned>(&self, kind: &str) -> Result<Scheduled<T>, Error> {
+        let json = self.payload.as_ref().map_or("null", Row::json);
+        let payload = parse_json(json, kind, "payload")?;
+        Ok(Scheduled {
+            scheduled_time: self.scheduled_time,
+            payload,
+        })
+    }
+}
+
+/// A cron or one-off trigger that fired, with the payload a handler asked for.
+#[derive(Debug, Clone)]
+pub struct Scheduled<T> {
+    /// When it was meant to fire.
+    pub scheduled_time: Option<SystemTime>,
+    /// What the trigger was configured to carry.
+    pub payload: T,
+}
+
+/// Everything but the delivery.
+pub(super) struct Parts {
+    id: EventId,
+    event_type: EventType,
+    trigger: Option<Arc<str>>,
+    body: Body,
+    created_at: Option<SystemTime>,
+    trace: Option<TraceContext>,
+    hasura_retry: Option<u64>,
+}
+
+impl Parts {
+    pub(super) fn into_event(self, delivery: Delivery) -> Event {
+        let Self {
+            id,
+            event_type,
+            trigger,
+            body,
+            created_at,
+            trace,
+            hasura_retry,
+        } = self;
+        Event {
+            id,
+            event_type,
+            trigger,
+            body,
+            created_at,
+            trace,
+            hasura_retry,
+            delivery,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Incoming<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    created_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    delivery_info: Option<&'a RawValue>,
+    #[serde(borrow)]
+    trigger: Option<Named<'a>>,
+    #[serde(borrow)]
+    table: Option<Table<'a>>,
+    #[serde(borrow)]
+    event: Option<Inner<'a>>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    scheduled_time: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Table<'a> {
+    #[serde(borrow, default)]
+    schema: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Inner<'a> {
+    #[serde(borrow)]
+    op: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Data<'a>,
+    #[serde(borrow)]
+    session_variables: Option<&'a RawValue>,
+    #[serde(borrow)]
+    trace_context: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Data<'a> {
+    #[serde(borrow)]
+    old: Option<&'a RawValue>,
+    #[serde(borrow)]
+    new: Option<&'a RawValue>,
+}
+
+const fn reason(code: &'static str, what: &'static str) -> Reason {
+    Reason { code, what }
+}
+
+/// Reads what a delivery says.
+pub(super) fn decode(delivery: &Delivery) -> Result<Parts, Reason> {
+    if let Some(kind) = delivery.attribute("ce-type")
+        && !kind.starts_with("google.cloud.pubsub.")
+    {
+        return domain_event(kind, delivery);
+    }
+    let bytes = &delivery.data;
+    if bytes.is_empty() {
+        return Err(reason(
+            "no_data",
+            "the message carries attributes but no data",
+        ));
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(reason("not_utf8", "the data is not UTF-8 text"));
+    };
+    if too_deep(bytes) {
+        return Err(reason("too_deep", "the data nests deeper than 127 levels"));
+    }
+    let incoming: Incoming<'_> = serde_json::from_str(text).map_err(|error| {
+        if error.is_data() {
+            reason(
+                "not_an_event",
+                "the data is JSON, but not in the shape of a Hasura event",
+            )
+        } else {
+            reason("not_json", "the data is not one JSON document")
+        }
+    })?;
+    parts(incoming, delivery, bytes)
+}
+
+fn parts(incoming: Incoming<'_>, delivery: &Delivery, bytes: &Bytes) -> Result<Parts, Reason> {
+    let id = incoming.id.as_deref().and_then(EventId::new);
+    let id = id.ok_or(reason(
+        "no_event_id",
+        "the event's id is missing, blank or too long",
+    ))?;
+    let created_at = incoming.created_at.and_then(|raw| {
+        serde_json::from_str::<Cow<'_, str>>(raw.get())
+            .ok()
+            .as_deref()
+            .and_then(timestamp)
+    });
+    let header_trace = delivery
+        .attribute("traceparent")
+        .and_then(TraceContext::parse);
+
+    if let Some(event) = incoming.event {
+        let missing = reason("not_an_event", "the event has no table or no trigger");
+        let (table, trigger) = incoming.table.zip(incoming.trigger).ok_or(missing)?;
+        let op = Op::parse(&event.op).ok_or(reason(
+            "unknown_op",
+            "the event's op is not one that Hasura has",
+        ))?;
+        let schema = table.schema.as_deref().unwrap_or("public");
+        let row = |raw: Option<&RawValue>| raw.map(|raw| Row::new(bytes, raw));
+        let retry = incoming.delivery_info.and_then(|raw| {
+            #[derive(Deserialize)]
+            struct DeliveryInfo {
+                current_retry: u64,
+            }
+            let info: DeliveryInfo = serde_json::from_str(raw.get()).ok()?;
+            Some(info.current_retry)
+        });
+        return Ok(Parts {
+            id,
+            event_type: EventType::of_table(schema, &table.name, op),
+            trigger: Some(trigger.name.into()),
+            created_at,
+            trace: header_trace.or_else(|| event.trace_context.and_then(hasura_trace)),
+            hasura_retry: retry,
+            body: Body::Row(RowChange {
+                op,
+                old: row(event.data.old),
+                new: row(event.data.new),
+                session: row(event.session_variables),
+            }),
+        });
+    }
+
+    let Some(scheduled_time) = incoming.scheduled_time else {
+        return Err(reason(
+            "not_an_event",
+            "the data is neither a table event nor a schedule",
+        ));
+    };
+    // Only cron triggers have a name; a one-off event is told apart by nothing else.
+    let event_type = match &incoming.name {
+        Some(name) if incoming.created_at.is_none() => format!("cron.{name}"),
+        Some(name) => format!("scheduled.{name}"),
+        None => "scheduled.one_off".to_owned(),
+    };
+    Ok(Parts {
+        id,
+        event_type: EventType::new(&event_type),
+        trigger: incoming.name.map(Into::into),
+        created_at: created_at.or_else(|| timestamp(&scheduled_time)),
+        trace: header_trace,
+        hasura_retry: None,
+        body: Body::Scheduled(ScheduledTrigger {
+            scheduled_time: timestamp(&scheduled_time),
+            payload: incoming.payload.map(|raw| Row::new(bytes, raw)),
+        }),
+    })
+}
+
+/// Takes a message whose attributes are those of a CloudEvent, such as our own emitted events.
+fn domain_event(kind: &str, delivery: &Delivery) -> Result<Parts, Reason> {
+    let id = delivery.attribute("ce-id").and_then(EventId::new);
+    let id = id.ok_or(reason(
+        "no_event_id",
+        "the event's id is missing, blank or too long",
+    ))?;
+    Ok(Parts {
+        id,
+        event_type: EventType::new(kind),
+        trigger: None,
+        created_at: delivery.attribute("ce-time").and_then(timestamp),
+        trace: delivery
+            .attribute("traceparent")
+            .or_else(|| delivery.attribute("ce-traceparent"))
+            .and_then(TraceContext::parse),
+        hasura_retry: None,
+        body: Body::Message(delivery.data.clone()),
+    })
+}
+
+/// Reads a time with a zone, or without one, which newer Hasura versions send and mean as UTC.
+pub(super) fn timestamp(text: &str) -> Option<SystemTime> {
+    use time::{OffsetDateTime, PrimitiveDateTime};
+    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Some(time.into());
+    }
+    let plain = format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second][optional [.[subsecond]]]"
+    );
+    PrimitiveDateTime::parse(text, &plain)
+        .ok()
+        .map(|time| time.assume_utc().into())
+}
+
+fn hasura_trace(raw: &RawValue) -> Option<TraceContext> {
+    #[derive(Deserialize)]
+    struct Ids<'a> {
+        #[serde(borrow)]
+        trace_id: &'a RawValue,
+        #[serde(borrow)]
+        span_id: Option<&'a RawValue>,
+    }
+    let ids: Ids<'_> = serde_json::from_str(raw.get()).ok()?;
+    let bare = |raw| RawValue::get(raw).trim_matches('"');
+    TraceContext::from_hasura(bare(ids.trace_id), ids.span_id.map(bare))
+}
+
+/// Tells whether arrays and objects nest deeper than [`MAX_DEPTH`].
+///
+/// serde_json skips unknown members without recursion, so depth alone does no harm here; but
+/// whoever reads the event later may recurse, and depth costs an attacker nothing.
+fn too_deep(json: &[u8]) -> bool {
+    let opening = json.iter().filter(|&&b| b == b'{' || b == b'[').count();
+    if opening <= MAX_DEPTH {
+        return false; // the usual case, at memory speed
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for &byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}

@@ -1,0 +1,178 @@
+//! What an event is: data and decoding, no IO.
+
+mod change;
+mod hasura;
+mod push;
+mod trace_context;
+
+pub mod contracts;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+pub use change::{Change, Row, RowChange};
+pub use hasura::{Op, Scheduled, ScheduledTrigger};
+pub use push::{Delivery, unwrap_push};
+pub use trace_context::TraceContext;
+
+/// Longest accepted event id in bytes; Hasura's are 36.
+pub const MAX_ID_BYTES: usize = 256;
+
+/// The id of an event: an opaque string, compared byte by byte.
+///
+/// Hasura's ids are usually UUIDs, but the column is text and other publishers use other ids.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EventId(Arc<str>);
+
+impl EventId {
+    /// Takes an id of 1 to [`MAX_ID_BYTES`] bytes that is not blank.
+    pub fn new(id: &str) -> Option<Self> {
+        (id.len() <= MAX_ID_BYTES && !id.trim().is_empty()).then(|| Self(id.into()))
+    }
+
+    /// Returns the id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What kind of event: `contracts.update`, `cron.nightly`, `contract.activated`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EventType(Arc<str>);
+
+impl EventType {
+    /// Takes the name of an event type as it is.
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// Returns the type of a table event: `table.op` in lower case, with the schema in front
+    /// unless it is `public`.
+    pub fn of_table(schema: &str, table: &str, op: Op) -> Self {
+        let mut name = String::with_capacity(schema.len() + table.len() + 8);
+        if !schema.is_empty() && schema != "public" {
+            name.push_str(schema);
+            name.push('.');
+        }
+        name.push_str(table);
+        name.make_ascii_lowercase();
+        name.push('.');
+        name.push_str(op.as_str());
+        Self(name.into())
+    }
+
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an event carries.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// A row changed in Hasura's database.
+    Row(RowChange),
+    /// A Hasura cron or one-off trigger fired.
+    Scheduled(ScheduledTrigger),
+    /// A domain event: the message's bytes, as they came.
+    Message(Bytes),
+}
+
+/// Something that happened. Immutable; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The publisher's id, the same for every delivery of this event.
+    pub id: EventId,
+    /// What kind of event.
+    pub event_type: EventType,
+    /// Name of the Hasura trigger; `None` for domain events.
+    pub trigger: Option<Arc<str>>,
+    /// What it carries.
+    pub body: Body,
+    /// When it happened, as far as the publisher says so.
+    pub created_at: Option<SystemTime>,
+    /// The trace this event belongs to.
+    pub trace: Option<TraceContext>,
+    /// Hasura's own retry counter, 0 on its first try.
+    pub hasura_retry: Option<u64>,
+    /// How it arrived, with the original bytes.
+    pub delivery: Delivery,
+}
+
+impl Event {
+    /// Decodes what a delivery says.
+    ///
+    /// # Errors
+    /// [`Undecodable`] with the delivery, whose bytes are then kept as a dead letter.
+    pub fn decode(delivery: Delivery) -> Result<Self, Box<Undecodable>> {
+        match hasura::decode(&delivery) {
+            Ok(parts) => Ok(parts.into_event(delivery)),
+            Err(reason) => Err(Undecodable::new(reason, delivery)),
+        }
+    }
+
+    /// Returns a hash of what the event says, leaving out what changes with every delivery.
+    ///
+    /// Two events under one id whose fingerprints differ are not the same event.
+    pub fn fingerprint(&self) -> u64 {
+        use xxhash_rust::xxh3::xxh3_64_with_seed;
+        let seed = xxh3_64_with_seed(self.event_type.as_str().as_bytes(), 0);
+        match &self.body {
+            Body::Row(row) => {
+                let old = row.old_json().unwrap_or_default();
+                let new = row.new_json().unwrap_or_default();
+                xxh3_64_with_seed(new.as_bytes(), xxh3_64_with_seed(old.as_bytes(), seed))
+            }
+            Body::Scheduled(scheduled) => xxh3_64_with_seed(scheduled.payload(), seed),
+            Body::Message(bytes) => xxh3_64_with_seed(bytes, seed),
+        }
+    }
+
+    /// Returns the Hasura role that made the change, when the session had one.
+    pub fn role(&self) -> Option<String> {
+        match &self.body {
+            Body::Row(row) => row.role(),
+            Body::Scheduled(_) | Body::Message(_) => None,
+        }
+    }
+}
+
+/// Why a delivery holds no event. The words are codes: they never quote the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reason {
+    /// Machine-readable.
+    pub code: &'static str,
+    /// For people.
+    pub what: &'static str,
+}
+
+/// A delivery that holds no event.
+#[derive(Debug, thiserror::Error)]
+#[error("undecodable delivery: {}", reason.what)]
+pub struct Undecodable {
+    /// Why.
+    pub reason: Reason,
+    /// What arrived.
+    pub delivery: Delivery,
+}
+
+impl Undecodable {
+    pub(crate) fn new(reason: Reason, delivery: Delivery) -> Box<Self> {
+        Box::new(Self { reason, delivery })
+    }
+}

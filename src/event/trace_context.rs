@@ -1,0 +1,146 @@
+//! W3C trace context: which trace an event belongs to.
+//!
+//! Format: <https://www.w3.org/TR/trace-context/#traceparent-header>.
+
+use std::fmt;
+
+/// A trace and the span in it that caused what follows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TraceContext {
+    trace_id: u128,
+    span_id: u64,
+    sampled: bool,
+}
+
+impl TraceContext {
+    /// Starts a new trace.
+    pub fn new_root() -> Self {
+        Self {
+            trace_id: rand::random::<u128>() | 1,
+            span_id: rand::random::<u64>() | 1,
+            sampled: true,
+        }
+    }
+
+    /// Reads a `traceparent` value; `None` when it is not one.
+    pub fn parse(traceparent: &str) -> Option<Self> {
+        let bytes = traceparent.as_bytes();
+        // version "-" trace-id "-" parent-id "-" flags; later versions may append more.
+        let shaped = bytes.len() >= 55
+            && bytes.is_ascii()
+            && [2, 35, 52].iter().all(|&i| bytes[i] == b'-')
+            && (bytes.len() == 55 || bytes[55] == b'-');
+        if !shaped || &bytes[..2] == b"ff" || (&bytes[..2] == b"00" && bytes.len() != 55) {
+            return None;
+        }
+        let flags = hex(&traceparent[53..55])?;
+        hex(&traceparent[..2])?;
+        Self::from_ids(
+            hex(&traceparent[3..35])?,
+            hex(&traceparent[36..52])? as u64,
+            flags & 1 == 1,
+        )
+    }
+
+    /// Makes a context of ids; `None` when one of them is zero, which the standard forbids.
+    pub fn from_ids(trace_id: u128, span_id: u64, sampled: bool) -> Option<Self> {
+        (trace_id != 0 && span_id != 0).then_some(Self {
+            trace_id,
+            span_id,
+            sampled,
+        })
+    }
+
+    /// Reads the two ids of Hasura's `trace_context`: hexadecimal text, or in some versions
+    /// decimal numbers that need not fit in 64 bits.
+    pub(crate) fn from_hasura(trace_id: &str, span_id: Option<&str>) -> Option<Self> {
+        let id = |text: &str| match text.len() {
+            16 | 32 => hex(text).or_else(|| text.parse().ok()),
+            _ => text.parse().ok(),
+        };
+        let trace_id = id(trace_id)?;
+        let span_id = span_id.and_then(id).map_or(0, |id| id as u64);
+        let span_id = if span_id == 0 {
+            rand::random::<u64>() | 1
+        } else {
+            span_id
+        };
+        Self::from_ids(trace_id, span_id, true)
+    }
+
+    /// Returns a context in the same trace under a new span id.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            span_id: rand::random::<u64>() | 1,
+            ..*self
+        }
+    }
+
+    /// Returns the trace id as 32 hexadecimal digits.
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
+    /// Returns the span id as 16 hexadecimal digits.
+    pub fn span_id(&self) -> String {
+        format!("{:016x}", self.span_id)
+    }
+
+    /// Tells whether the caller records this trace.
+    pub fn sampled(&self) -> bool {
+        self.sampled
+    }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = u8::from(self.sampled);
+        write!(
+            f,
+            "00-{:032x}-{:016x}-{flags:02x}",
+            self.trace_id, self.span_id
+        )
+    }
+}
+
+impl fmt::Debug for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads lower- or upper-case hexadecimal digits only (`from_str_radix` would take a sign).
+fn hex(text: &str) -> Option<u128> {
+    text.bytes()
+        .all(|b| b.is_ascii_hexdigit())
+        .then(|| u128::from_str_radix(text, 16).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_comes_out_as_it_went_in() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(TraceContext::parse(text).unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn what_is_not_a_traceparent_is_ignored() {
+        let long = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more";
+        let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        let sign = "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let wide = "00-4bf92f3577b34da6a3ce929d0e0e473é-00f067aa0ba902b7-01";
+        for text in ["", "00", long, zero, sign, wide] {
+            assert_eq!(TraceContext::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn hasura_ids_may_be_numbers_above_i64() {
+        let context = TraceContext::from_hasura("18446744073709551615", Some("9")).unwrap();
+        assert_eq!(context.trace_id(), "0000000000000000ffffffffffffffff");
+    }
+}

@@ -1,0 +1,123 @@
+//! The Prometheus metrics. Labels are bounded: nothing a publisher sends becomes a label.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+/// Seconds; from a skipped event to the longest handler.
+const DURATIONS: [f64; 12] = [
+    0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0,
+];
+
+/// Seconds; from a fresh event to one that has waited for a week.
+const AGES: [f64; 10] = [
+    0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 86400.0, 604_800.0,
+];
+
+/// Every metric of one service.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Outcomes, by handler; `unrouted` and `undecodable` stand in where no handler ran.
+    pub events: IntCounterVec,
+    /// Time a handler took, by handler.
+    pub handler_duration: HistogramVec,
+    /// Tries, by upstream and outcome (`ok`, `transient`, `permanent`, `credentials`, …).
+    pub upstream_requests: IntCounterVec,
+    /// Time one try took, by upstream.
+    pub upstream_duration: HistogramVec,
+    /// Publications, by topic and outcome.
+    pub published: IntCounterVec,
+    /// From the event's creation to its arrival here.
+    pub event_age: Histogram,
+    /// Push requests answered without looking at the event, by reason.
+    pub push_rejected: IntCounterVec,
+    /// Finished ids remembered at present.
+    pub inbox_entries: IntGauge,
+}
+
+impl Metrics {
+    /// Makes a registry of its own with every metric in it.
+    ///
+    /// # Errors
+    /// None in practice: the names are constants and distinct.
+    pub fn new() -> Result<Arc<Self>, prometheus::Error> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let histograms = |name: &str, help: &str, label: &str| {
+            let options = HistogramOpts::new(name, help).buckets(DURATIONS.to_vec());
+            let histograms = HistogramVec::new(options, &[label])?;
+            registry.register(Box::new(histograms.clone()))?;
+            Ok::<_, prometheus::Error>(histograms)
+        };
+        let events = counters(
+            "hookyard_events_total",
+            "Events by handler and outcome.",
+            &["handler", "outcome"],
+        )?;
+        let handler_duration = histograms(
+            "hookyard_handler_duration_seconds",
+            "Time from claim to settled outcome.",
+            "handler",
+        )?;
+        let upstream_requests = counters(
+            "hookyard_upstream_requests_total",
+            "Tries by upstream and outcome.",
+            &["upstream", "outcome"],
+        )?;
+        let upstream_duration = histograms(
+            "hookyard_upstream_duration_seconds",
+            "Time of one try.",
+            "upstream",
+        )?;
+        let published = counters(
+            "hookyard_published_total",
+            "Publications by topic and outcome.",
+            &["topic", "outcome"],
+        )?;
+        let push_rejected = counters(
+            "hookyard_push_rejected_total",
+            "Push requests refused before the event was looked at.",
+            &["reason"],
+        )?;
+        let age = HistogramOpts::new(
+            "hookyard_event_age_seconds",
+            "From the event's creation to its arrival here.",
+        );
+        let event_age = Histogram::with_opts(age.buckets(AGES.to_vec()))?;
+        registry.register(Box::new(event_age.clone()))?;
+        let inbox_entries = IntGauge::new(
+            "hookyard_inbox_entries",
+            "Finished ids remembered at present.",
+        )?;
+        registry.register(Box::new(inbox_entries.clone()))?;
+        Ok(Arc::new(Self {
+            registry,
+            events,
+            handler_duration,
+            upstream_requests,
+            upstream_duration,
+            published,
+            event_age,
+            push_rejected,
+            inbox_entries,
+        }))
+    }
+
+    /// Renders all metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        // Encoding fails only for a family without metrics, which is then left out.
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .ok();
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
