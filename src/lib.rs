@@ -12,8 +12,22 @@
 
 pub mod event;
 
+pub mod ingress;
+
+pub mod pipeline;
+
+pub mod handlers;
+
+pub mod egress;
+
 pub mod brokers;
 pub mod clients;
+
+pub mod api;
+pub mod app;
+pub mod cli;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 
 pub mod clock;
 pub mod config;

@@ -1,2 +1,7 @@
-//! The reference service.
-fn main() {}
+//! The reference service: the handlers of `src/handlers`, run by the command line of `src/cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hookyard::cli::main()
+}

@@ -3,10 +3,7 @@
 use uuid::Uuid;
 
 use crate::clock::Deadline;
-use crate::event::{EventId, TraceContext};
-
-/// The namespace of all ids derived from events, itself UUID v5 of the DNS name `hookyard.dev`.
-const NAMESPACE: Uuid = Uuid::from_u128(0x63b5_ee9e_8937_547b_82e8_bc01_91f0_65a3);
+use crate::event::{EventId, TraceContext, derived_id};
 
 /// On whose behalf a call is made: one run of one handler for one event.
 #[derive(Debug, Clone)]
@@ -29,13 +26,4 @@ impl Call {
     pub fn idempotency_key(&self, step: &str) -> Uuid {
         derived_id(&[self.event_id.as_str(), self.handler, step])
     }
-}
-
-/// Derives a UUID v5 from parts; no two lists of parts give the same text.
-pub fn derived_id(parts: &[&str]) -> Uuid {
-    let mut name = String::new();
-    for part in parts {
-        name.push_str(&format!("{}:{part}", part.len()));
-    }
-    Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }

@@ -24,6 +24,11 @@ const SHUTDOWN_GRACE_MS: Variable = Variable::defaulted(
     "9000",
     "how long events in flight may take after SIGTERM (Cloud Run kills after 10 s)",
 );
+const K_REVISION: Variable = Variable::defaulted(
+    "K_REVISION",
+    concat!("hookyard-", env!("CARGO_PKG_VERSION")),
+    "name of the running version, set by Cloud Run; goes into dead letters and log labels",
+);
 const ADMIN_TOKEN: Variable = Variable::optional(
     "ADMIN_TOKEN",
     "–",
@@ -78,6 +83,7 @@ pub(super) const VARIABLES: &[&Variable] = &[
     &MAX_IN_FLIGHT,
     &SHUTDOWN_GRACE_MS,
     &ADMIN_TOKEN,
+    &K_REVISION,
 ];
 
 /// Where and how to listen.
@@ -93,6 +99,8 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
     /// Bearer token of the admin routes (`ADMIN_TOKEN`).
     pub admin_token: Option<SecretString>,
+    /// Name of the running version (`K_REVISION`, which Cloud Run sets), for dead letters.
+    pub revision: String,
     /// How long a client may take to send its request head; not from the environment.
     pub header_timeout: Duration,
     /// How long a client may take to send its body; not from the environment.
@@ -117,6 +125,7 @@ impl ServerConfig {
             max_in_flight: usize::try_from(max_in_flight.min(100_000)).unwrap_or(1000),
             shutdown_grace: reader.millis(&SHUTDOWN_GRACE_MS),
             admin_token: reader.text(&ADMIN_TOKEN).map(SecretString::from),
+            revision: reader.required(&K_REVISION),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(20),
         }

@@ -7,12 +7,15 @@ mod trace_context;
 
 pub mod contracts;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
+pub(crate) use change::parse_json;
 pub use change::{Change, Row, RowChange};
 pub use hasura::{Op, Scheduled, ScheduledTrigger};
 pub use push::{Delivery, unwrap_push};
@@ -20,6 +23,18 @@ pub use trace_context::TraceContext;
 
 /// Longest accepted event id in bytes; Hasura's are 36.
 pub const MAX_ID_BYTES: usize = 256;
+
+/// The namespace of all ids derived from events, itself UUID v5 of the DNS name `hookyard.dev`.
+const NAMESPACE: Uuid = Uuid::from_u128(0x63b5_ee9e_8937_547b_82e8_bc01_91f0_65a3);
+
+/// Derives a UUID v5 from parts; no two lists of parts give the same text.
+pub fn derived_id(parts: &[&str]) -> Uuid {
+    let mut name = String::new();
+    for part in parts {
+        name.push_str(&format!("{}:{part}", part.len()));
+    }
+    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+}
 
 /// The id of an event: an opaque string, compared byte by byte.
 ///
@@ -140,6 +155,18 @@ impl Event {
             }
             Body::Scheduled(scheduled) => xxh3_64_with_seed(scheduled.payload(), seed),
             Body::Message(bytes) => xxh3_64_with_seed(bytes, seed),
+        }
+    }
+
+    /// Returns the id under which this event is claimed.
+    ///
+    /// A dead letter that is published again carries the attributes it was kept with (or an
+    /// explicit `hookyard-redrive`): it is the same event, but meant to be run again, once.
+    pub fn claim_id(&self) -> Cow<'_, str> {
+        let redrive = self.delivery.attribute("hookyard-redrive");
+        match redrive.or_else(|| self.delivery.attribute("hookyard-last-time")) {
+            Some(generation) => Cow::Owned(format!("{}\n{generation}", self.id)),
+            None => Cow::Borrowed(self.id.as_str()),
         }
     }
 

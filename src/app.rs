@@ -1,0 +1,320 @@
+//! The composition root: the only file that names concrete backends.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::routing::post;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, ApiState, EdgeOptions};
+use crate::brokers::{MemoryBroker, PubsubBroker, Publisher};
+use crate::clients::{Chargebee, Hasura};
+use crate::clock::{Deadline, SharedClock, SystemClock};
+use crate::config::{BusType, Config};
+use crate::egress::Egress;
+use crate::error::BoxError;
+use crate::ingress::{Gate, OidcVerifier, PushDoor, TokenVerifier, receive};
+use crate::pipeline::{
+    DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
+};
+use crate::telemetry::Metrics;
+
+/// A service, put together but not yet listening.
+pub struct App {
+    config: Config,
+    router: Router,
+    pipeline: Arc<Pipeline>,
+    egress: Arc<Egress>,
+    metrics: Arc<Metrics>,
+    clock: SharedClock,
+    tasks: TaskTracker,
+    background: TaskTracker,
+    stopping: Arc<AtomicBool>,
+    stop: CancellationToken,
+}
+
+/// Puts a service together.
+#[derive(Default)]
+pub struct AppBuilder {
+    config: Option<Config>,
+    registry: Registry,
+    problems: Vec<RegistryError>,
+    verifier: Option<Arc<dyn TokenVerifier>>,
+    publisher: Option<Arc<dyn Publisher>>,
+    clock: Option<SharedClock>,
+    services: Option<Services>,
+}
+
+impl AppBuilder {
+    /// Takes the configuration; without it [`AppBuilder::build`] reads the environment.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Adds a handler.
+    #[must_use]
+    pub fn handler<H: Handler>(mut self, handler: H) -> Self {
+        self.problems.extend(self.registry.register(handler).err());
+        self
+    }
+
+    /// Adds a list of handlers, such as [`crate::handlers::register`].
+    #[must_use]
+    pub fn handlers(
+        mut self,
+        register: impl FnOnce(&mut Registry) -> Result<(), RegistryError>,
+    ) -> Self {
+        self.problems.extend(register(&mut self.registry).err());
+        self
+    }
+
+    /// Takes another token verifier than the one of the configuration.
+    #[must_use]
+    pub fn token_verifier(mut self, verifier: Arc<dyn TokenVerifier>) -> Self {
+        self.verifier = Some(verifier);
+        self
+    }
+
+    /// Takes another broker than the one of the configuration.
+    #[must_use]
+    pub fn publisher(mut self, publisher: Arc<dyn Publisher>) -> Self {
+        self.publisher = Some(publisher);
+        self
+    }
+
+    /// Takes another clock than the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Takes other clients than those of the configuration, for instance with other retries.
+    #[must_use]
+    pub fn services(mut self, services: Services) -> Self {
+        self.services = Some(services);
+        self
+    }
+
+    /// Puts the service together.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, the list of handlers, or the broker's client.
+    pub async fn build(self) -> Result<App, BoxError> {
+        let config = match self.config {
+            Some(config) => config,
+            None => Config::from_env()?,
+        };
+        if let Some(problem) = self.problems.into_iter().next() {
+            return Err(problem.into());
+        }
+        let clock = self.clock.unwrap_or_else(SystemClock::shared);
+        let metrics = Metrics::new()?;
+        let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
+        let stop = CancellationToken::new();
+
+        let publisher = match self.publisher {
+            Some(publisher) => publisher,
+            None => match config.bus.bus_type {
+                BusType::Memory => Arc::new(MemoryBroker::new()),
+                BusType::Pubsub => Arc::new(PubsubBroker::connect(&config.bus).await?),
+            },
+        };
+        let services = match self.services {
+            Some(services) => services,
+            None => Services {
+                chargebee: Chargebee::new(&config.chargebee, metrics.clone(), clock.clone())?,
+                hasura: Hasura::new(&config.hasura, metrics.clone(), clock.clone())?,
+            },
+        };
+        let verifier = match self.verifier {
+            Some(verifier) => verifier,
+            None => {
+                let verifier = Arc::new(OidcVerifier::new(&config.push_auth, clock.clone())?);
+                verifier.start(&background, stop.clone());
+                verifier
+            }
+        };
+        let egress = Arc::new(Egress::new(
+            publisher,
+            config.bus.events_topic.clone(),
+            config.bus.dead_letter_topic.clone(),
+            metrics.clone(),
+        ));
+        let revision = config.server.revision.clone();
+        let pipeline = Arc::new(Pipeline::new(Parts {
+            registry: self.registry,
+            inbox: Inbox::new(&config.dedupe, clock.clone()),
+            dead_letters: DeadLetters::new(egress.clone(), clock.clone(), revision),
+            egress: egress.clone(),
+            services: Arc::new(services),
+            clock: clock.clone(),
+            work: config.work.clone(),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        }));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let door = PushDoor {
+            pipeline: pipeline.clone(),
+            verifier: verifier.clone(),
+            gate: Gate::new(config.server.max_in_flight),
+            max_body_bytes: config.server.max_body_bytes,
+            body_timeout: config.server.body_timeout,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let api = ApiState {
+            pipeline: pipeline.clone(),
+            metrics: metrics.clone(),
+            server: config.server.clone(),
+            ready: {
+                let stopping = stopping.clone();
+                Arc::new(move || match () {
+                    () if stopping.load(Ordering::Relaxed) => Err("shutting down"),
+                    () if !verifier.ready() => Err("the token issuer's keys are not here yet"),
+                    () => Ok(()),
+                })
+            },
+        };
+        let push = Router::new().route("/push", post(receive)).with_state(Arc::new(door));
+        let router = api::router(api, push);
+        Ok(App {
+            config,
+            router,
+            pipeline,
+            egress,
+            metrics,
+            clock,
+            tasks,
+            background,
+            stopping,
+            stop,
+        })
+    }
+}
+
+impl App {
+    /// Starts putting a service together.
+    pub fn builder() -> AppBuilder {
+        AppBuilder::default()
+    }
+
+    /// Returns the pipeline, for what is shown about it.
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
+    /// Returns the metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Returns the routes, for callers that bring their own server.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Listens where the configuration says and serves until SIGTERM or Ctrl-C.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn serve(self) -> Result<(), BoxError> {
+        let listen = self.config.server.listen;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            format!("cannot listen on {listen}: {error}; set PORT to a free port")
+        })?;
+        let running = self.start(listener)?;
+        tracing::info!(address = %running.address, "listening");
+        shutdown_signal().await?;
+        let grace = running.app.config.server.shutdown_grace;
+        tracing::info!(grace_ms = grace.as_millis() as u64, "shutting down");
+        running.shutdown().await;
+        Ok(())
+    }
+
+    /// Serves on `listener` in the background.
+    ///
+    /// # Errors
+    /// When the listener's own address cannot be read.
+    pub fn start(self, listener: TcpListener) -> Result<Running, BoxError> {
+        let address = listener.local_addr()?;
+        let options = EdgeOptions::from(&self.config.server);
+        let served = api::serve(listener, self.router.clone(), options, self.stop.clone());
+        let server = TaskTracker::new();
+        server.spawn(served);
+        server.close();
+        Ok(Running { address, app: self, server })
+    }
+}
+
+/// A service that listens.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    app: App,
+    server: TaskTracker,
+}
+
+impl Running {
+    /// Returns the service.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Stops: not ready any more, the listener closes, events in flight end, and what waits for
+    /// its broker is flushed; all within the grace. What is not over then is cut off without an
+    /// answer, and comes again.
+    pub async fn shutdown(self) {
+        let app = self.app;
+        app.stopping.store(true, Ordering::Relaxed);
+        app.stop.cancel();
+        app.tasks.close();
+        app.background.close();
+        let end = Deadline::after(&app.clock, app.config.server.shutdown_grace);
+        let drain = async {
+            self.server.wait().await;
+            app.tasks.wait().await;
+            app.egress.flush().await;
+            app.background.wait().await;
+        };
+        match end.run(drain).await {
+            Ok(()) => tracing::info!("every event in flight has ended"),
+            Err(_) => tracing::warn!(
+                events = app.tasks.len(),
+                "grace is over; events still in flight are cut off and come again"
+            ),
+        }
+    }
+}
+
+/// Waits for the first SIGTERM or Ctrl-C; a second one ends the process at once.
+fn shutdown_signal() -> impl Future<Output = std::io::Result<()>> {
+    async fn signal() -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    }
+    async {
+        signal().await?;
+        let impatient = TaskTracker::new();
+        impatient.spawn(async {
+            if signal().await.is_ok() {
+                tracing::warn!("second signal: exiting at once");
+                std::process::exit(130);
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The command line: one file per command.
+
+mod check;
+#[cfg(feature = "sandbox")]
+mod dev;
+mod handlers;
+mod output;
+mod send;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::error::BoxError;
+
+/// Event handler service for Hasura event triggers behind Google Pub/Sub push.
+#[derive(Parser)]
+#[command(name = "hookyard", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve push requests, configured by environment variables.
+    ///
+    /// Refuses to start when a required variable is missing, and names all of them at once;
+    /// `hookyard variables` lists what can be set. Ends on SIGTERM or Ctrl-C after the events in
+    /// flight have ended.
+    Serve,
+    /// Serve with embedded defaults, and play Pub/Sub, Chargebee and Hasura beside it.
+    #[cfg(feature = "sandbox")]
+    Dev(dev::DevArgs),
+    /// Send one event to a service, the way Pub/Sub would push it.
+    Send(send::SendArgs),
+    /// Check the configuration and everything the service depends on.
+    Check(check::CheckArgs),
+    /// Show which handlers take which events.
+    Handlers(handlers::HandlersArgs),
+    /// List every environment variable as a Markdown table.
+    Variables,
+}
+
+/// Runs the command line of the process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&format!("cannot start: {error}")),
+    };
+    let ended = runtime.block_on(run(cli.command));
+    // What is still running was given its grace; nothing waits for it any longer.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|error| output::fail(&error.to_string()))
+}
+
+async fn run(command: Command) -> Result<ExitCode, BoxError> {
+    match command {
+        Command::Serve => serve::serve().await,
+        #[cfg(feature = "sandbox")]
+        Command::Dev(args) => dev::dev(args).await,
+        Command::Send(args) => send::send(args).await,
+        Command::Check(args) => check::check(args).await,
+        Command::Handlers(args) => handlers::handlers(&args),
+        Command::Variables => {
+            output::print(&Config::variables_as_markdown());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

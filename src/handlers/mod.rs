@@ -1,0 +1,20 @@
+//! The reference service's business logic: the visible list of all handlers.
+
+mod contract;
+mod customer;
+
+pub use contract::{ActivateContract, CancelContract};
+pub use customer::SyncCustomer;
+
+use crate::pipeline::{Registry, RegistryError};
+
+/// Registers every handler of the reference service.
+///
+/// # Errors
+/// [`RegistryError`] when two of them would hide each other.
+pub fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register(ActivateContract)?;
+    registry.register(CancelContract)?;
+    registry.register(SyncCustomer)?;
+    Ok(())
+}

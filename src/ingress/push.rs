@@ -1,0 +1,169 @@
+//! `POST /push`: the door for Pub/Sub push, and its acknowledgement rule.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tracing::Instrument;
+
+use super::body::{BodyError, read_body, refuse_encoding};
+use super::gate::Gate;
+use super::oidc::{TokenError, TokenVerifier, bearer};
+use crate::clock::SharedClock;
+use crate::event::{Event, TraceContext, unwrap_push};
+use crate::pipeline::{Outcome, Pipeline};
+use crate::telemetry::{Metrics, RequestId};
+
+/// What the door needs.
+pub struct PushDoor {
+    /// Where events go.
+    pub pipeline: Arc<Pipeline>,
+    /// Who may push.
+    pub verifier: Arc<dyn TokenVerifier>,
+    /// How many at once.
+    pub gate: Gate,
+    /// Largest body in bytes.
+    pub max_body_bytes: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// Time.
+    pub clock: SharedClock,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a push request was answered without looking at its event.
+enum Refusal {
+    Token(TokenError),
+    Body(BodyError),
+    Full,
+}
+
+/// Receives one push request.
+pub async fn receive(State(door): State<Arc<PushDoor>>, request: Request) -> Response {
+    let request_id = RequestId::of(request.headers());
+    let span = tracing::info_span!(
+        "push",
+        request_id = request_id.as_str(),
+        trace_id = tracing::field::Empty,
+        span_id = tracing::field::Empty,
+        event.id = tracing::field::Empty,
+    );
+    let mut response = door.answer(request).instrument(span).await;
+    request_id.put(response.headers_mut());
+    response
+}
+
+impl PushDoor {
+    async fn answer(&self, request: Request) -> Response {
+        let started = self.clock.monotonic();
+        tracing::debug!(target: "hookyard::step", step = "push received", detail = "POST /push");
+        let response = match self.accept(request).await {
+            Ok(outcome) => settle(&outcome),
+            Err(refusal) => self.refuse(refusal),
+        };
+        let elapsed = self.clock.monotonic().saturating_duration_since(started);
+        tracing::debug!(
+            target: "hookyard::step",
+            step = "answered",
+            detail = response.status().as_u16(),
+            ms = elapsed.as_secs_f64() * 1000.0,
+        );
+        response
+    }
+
+    /// Verifies, reads, decodes and runs. The token comes first: nothing is read, let alone
+    /// stored, for a caller that has not shown one.
+    async fn accept(&self, request: Request) -> Result<Outcome, Refusal> {
+        let (head, body) = request.into_parts();
+        let token = bearer(&head.headers).map_err(Refusal::Token)?;
+        self.verifier.verify(token).await.map_err(Refusal::Token)?;
+        tracing::debug!(target: "hookyard::step", step = "token verified", detail = "");
+        let _place = self.gate.enter().ok_or(Refusal::Full)?;
+        let budget = self.pipeline.budget();
+        refuse_encoding(&head.headers).map_err(Refusal::Body)?;
+        let body = read_body(&head.headers, body, self.max_body_bytes, self.body_timeout)
+            .await
+            .map_err(Refusal::Body)?;
+        let decoded = unwrap_push(&head.headers, body).and_then(Event::decode);
+        Ok(match decoded {
+            Ok(mut event) => {
+                event.trace = event.trace.or_else(|| trace_of(&head.headers));
+                self.follow(&mut event);
+                self.pipeline.process(event, budget).await
+            }
+            Err(undecodable) => {
+                tracing::debug!(
+                    target: "hookyard::step",
+                    step = "decoded",
+                    detail = undecodable.reason.what,
+                );
+                self.pipeline.bury_undecodable(undecodable, budget).await
+            }
+        })
+    }
+
+    /// Enters the event's trace: this request becomes a span of it.
+    fn follow(&self, event: &mut Event) {
+        let trace = event.trace.map_or_else(TraceContext::new_root, |trace| trace.child());
+        event.trace = Some(trace);
+        let span = tracing::Span::current();
+        if !span.is_disabled() {
+            span.record("trace_id", trace.trace_id());
+            span.record("span_id", trace.span_id());
+            span.record("event.id", event.id.as_str());
+        }
+        tracing::debug!(
+            target: "hookyard::step",
+            step = "decoded",
+            detail = %format_args!("{} {}", event.event_type, event.id),
+        );
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        let (reason, response) = match refusal {
+            Refusal::Token(error) => (error.reason(), refuse_token(&error)),
+            Refusal::Body(error) => (error.reason(), error.status().into_response()),
+            Refusal::Full => ("overloaded", try_again(Duration::from_secs(1))),
+        };
+        self.metrics.push_rejected.with_label_values(&[reason]).inc();
+        tracing::warn!(reason, status = response.status().as_u16(), "push request refused");
+        response
+    }
+}
+
+/// The whole acknowledgement rule: only `Retry` asks Pub/Sub to deliver again.
+fn settle(outcome: &Outcome) -> Response {
+    match outcome {
+        Outcome::Done
+        | Outcome::Skipped(_)
+        | Outcome::Duplicate
+        | Outcome::Unrouted
+        | Outcome::DeadLettered(_) => StatusCode::OK.into_response(),
+        Outcome::Retry(after) => try_again(*after),
+    }
+}
+
+/// The same bytes for every bad token: the caller learns nothing from the answer.
+fn refuse_token(error: &TokenError) -> Response {
+    match error {
+        TokenError::Invalid(_) => {
+            let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            (StatusCode::UNAUTHORIZED, [challenge]).into_response()
+        }
+        TokenError::WrongIdentity(_) => StatusCode::FORBIDDEN.into_response(),
+        TokenError::KeysUnavailable => try_again(Duration::from_secs(5)),
+    }
+}
+
+fn try_again(after: Duration) -> Response {
+    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds.max(1).to_string())]).into_response()
+}
+
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::parse(headers.get("traceparent")?.to_str().ok()?)
+}

@@ -1,0 +1,201 @@
+//! What happens to every event: route, claim, handle, settle.
+
+mod dead_letters;
+mod handler;
+mod inbox;
+mod outcome;
+mod registry;
+mod run;
+mod unrouted;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use moka::sync::Cache;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+pub use dead_letters::{ATTRIBUTE_PREFIX, Cause, DeadLetters};
+pub use handler::{Completion, Context, Handler, Json, Payload, Services};
+pub use inbox::{Claim, Ending, Guard, Inbox, Waiter};
+pub use outcome::Outcome;
+pub use registry::{HandlerInfo, Registry, RegistryError, Routes, When};
+pub use unrouted::UnroutedInfo;
+
+use crate::clock::{Deadline, SharedClock};
+use crate::config::WorkConfig;
+use crate::egress::Egress;
+use crate::error::{Class, Code};
+use crate::event::{Event, Undecodable};
+use crate::telemetry::Metrics;
+use outcome::Ran;
+use unrouted::Unrouted;
+
+/// Kept back from the ack deadline for the answer's way home.
+const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+
+/// By when a delivery has to be worked off. Made when it arrives.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    /// For claims, handlers and their retries.
+    pub work: Deadline,
+    /// For publications and dead letters after that; before Pub/Sub's ack deadline.
+    pub settle: Deadline,
+}
+
+/// The parts a pipeline is made of.
+pub struct Parts {
+    /// Who takes which events.
+    pub registry: Registry,
+    /// Who has run what.
+    pub inbox: Inbox,
+    /// Where failures are kept.
+    pub dead_letters: DeadLetters,
+    /// Where emitted events go.
+    pub egress: Arc<Egress>,
+    /// What handlers call.
+    pub services: Arc<Services>,
+    /// Time.
+    pub clock: SharedClock,
+    /// Time budgets.
+    pub work: WorkConfig,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where effects run, so that shutdown can wait for them.
+    pub tasks: TaskTracker,
+}
+
+/// Runs every event through its handlers, once for each of them.
+pub struct Pipeline {
+    parts: Parts,
+    unrouted: Unrouted,
+    /// Panics per (handler, event id): a handler that panics on an event again and again is a
+    /// bug that redelivery does not mend.
+    panics: Cache<(&'static str, Arc<str>), u32>,
+}
+
+impl Pipeline {
+    /// Makes a pipeline.
+    pub fn new(parts: Parts) -> Self {
+        let panics = Cache::builder()
+            .max_capacity(10_000)
+            .time_to_live(Duration::from_secs(24 * 3600))
+            .build();
+        Self {
+            parts,
+            unrouted: Unrouted::default(),
+            panics,
+        }
+    }
+
+    /// Starts the time budget of a delivery that arrives now.
+    pub fn budget(&self) -> Budget {
+        let Parts { clock, work, .. } = &self.parts;
+        let settle = work
+            .ack_deadline
+            .saturating_sub(ANSWER_MARGIN)
+            .max(work.handler_timeout);
+        Budget {
+            work: Deadline::after(clock, work.handler_timeout),
+            settle: Deadline::after(clock, settle),
+        }
+    }
+
+    /// Runs an event to its end.
+    ///
+    /// The work goes on in a task of its own when the caller is dropped: a client that hangs up
+    /// does not cut a handler in half.
+    pub async fn process(self: &Arc<Self>, event: Event, budget: Budget) -> Outcome {
+        let pipeline = Arc::clone(self);
+        let work = async move { pipeline.run(event, budget).await }.in_current_span();
+        // Handlers' panics are caught closer; this is the net below the pipeline itself.
+        self.parts
+            .tasks
+            .spawn(work)
+            .await
+            .unwrap_or(Outcome::Retry(Outcome::SOON))
+    }
+
+    async fn run(self: &Arc<Self>, event: Event, budget: Budget) -> Outcome {
+        let started = self.parts.clock.monotonic();
+        self.observe_age(&event);
+        let outcome = match self.parts.registry.routes(&event) {
+            Routes::Unknown => return self.unrouted(&event),
+            Routes::Unwanted => {
+                self.count("none", "skipped");
+                let ran = Ran::skipped("no condition holds");
+                return self.report(&event, &[ran], started);
+            }
+            Routes::To(routes) => match routes.as_slice() {
+                [only] => vec![self.run_handler(only, event.clone(), &budget).await],
+                several => {
+                    let runs = several
+                        .iter()
+                        .map(|it| self.run_handler(it, event.clone(), &budget));
+                    join_all(runs).await
+                }
+            },
+        };
+        self.report(&event, &outcome, started)
+    }
+
+    /// Keeps a delivery that holds no event.
+    pub async fn bury_undecodable(
+        self: &Arc<Self>,
+        undecodable: Box<Undecodable>,
+        budget: Budget,
+    ) -> Outcome {
+        let pipeline = Arc::clone(self);
+        let work = async move {
+            let cause = Cause {
+                reason: undecodable.reason.what.to_owned(),
+                class: Class::Permanent,
+                code: Code::new(undecodable.reason.code),
+                handler: None,
+            };
+            let kept = pipeline
+                .parts
+                .dead_letters
+                .keep_delivery(&undecodable.delivery, &cause, &budget.settle)
+                .await;
+            pipeline.settle_undecodable(&undecodable, cause, kept)
+        };
+        self.parts
+            .tasks
+            .spawn(work.in_current_span())
+            .await
+            .unwrap_or(Outcome::Retry(Outcome::SOON))
+    }
+
+    /// Describes the handlers.
+    pub fn handlers(&self) -> Vec<HandlerInfo> {
+        self.parts.registry.describe()
+    }
+
+    /// Lists the kinds of events nobody takes.
+    pub fn unrouted_kinds(&self) -> Vec<UnroutedInfo> {
+        self.unrouted.list()
+    }
+
+    /// Brings gauges up to date, before they are read.
+    pub fn refresh_metrics(&self) {
+        let remembered = i64::try_from(self.parts.inbox.remembered()).unwrap_or(i64::MAX);
+        self.parts.metrics.inbox_entries.set(remembered);
+    }
+
+    fn observe_age(&self, event: &Event) {
+        let created = event.created_at.or(event.delivery.publish_time);
+        if let Some(age) = created.and_then(|at| self.parts.clock.now().duration_since(at).ok()) {
+            self.parts.metrics.event_age.observe(age.as_secs_f64());
+        }
+    }
+
+    fn count(&self, handler: &str, outcome: &str) {
+        self.parts
+            .metrics
+            .events
+            .with_label_values(&[handler, outcome])
+            .inc();
+    }
+}

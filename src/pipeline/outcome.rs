@@ -1,0 +1,189 @@
+//! What became of an event, and the one log line that says so.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::dead_letters::Cause;
+use super::{Completion, Pipeline};
+use crate::error::{Code, Error};
+use crate::event::{Event, Undecodable};
+
+/// What became of an event. Each door turns it into its own answer in one `match`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// At least one handler did its work.
+    Done,
+    /// There was nothing to do, and why.
+    Skipped(&'static str),
+    /// Every handler had done it before.
+    Duplicate,
+    /// Nobody takes this event type.
+    Unrouted,
+    /// It cannot be processed and is kept as a dead letter, with this code.
+    DeadLettered(Code),
+    /// It has to come again, not before this time.
+    Retry(Duration),
+}
+
+impl Outcome {
+    /// When to come again if nobody said anything else.
+    pub const SOON: Duration = Duration::from_secs(1);
+
+    /// Returns the word used in metrics and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Skipped(_) => "skipped",
+            Self::Duplicate => "duplicate",
+            Self::Unrouted => "unrouted",
+            Self::DeadLettered(_) => "dead_lettered",
+            Self::Retry(_) => "retry",
+        }
+    }
+
+    /// How much this outcome says about the whole event when its handlers ended differently.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::Unrouted => 0,
+            Self::Skipped(_) => 1,
+            Self::Duplicate => 2,
+            Self::Done => 3,
+            Self::DeadLettered(_) => 4,
+            Self::Retry(_) => 5, // or a handler that failed for the moment would be forgotten
+        }
+    }
+}
+
+impl From<Completion> for Outcome {
+    fn from(completion: Completion) -> Self {
+        match completion {
+            Completion::Done => Self::Done,
+            Completion::Skipped(why) => Self::Skipped(why),
+        }
+    }
+}
+
+/// What became of one handler's run.
+pub(super) struct Ran {
+    pub(super) handler: &'static str,
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<Error>,
+}
+
+impl Ran {
+    pub(super) fn skipped(why: &'static str) -> Self {
+        Self {
+            handler: "none",
+            outcome: Outcome::Skipped(why),
+            error: None,
+        }
+    }
+}
+
+impl Pipeline {
+    /// Joins the outcomes of all handlers and writes the event's line. The only place that logs
+    /// how an event ended.
+    pub(super) fn report(&self, event: &Event, runs: &[Ran], started: Instant) -> Outcome {
+        let Some(first) = runs.iter().max_by_key(|ran| ran.outcome.weight()) else {
+            return Outcome::Retry(Outcome::SOON);
+        };
+        let elapsed = self
+            .parts
+            .clock
+            .monotonic()
+            .saturating_duration_since(started);
+        let duration_ms = elapsed.as_secs_f64() * 1000.0;
+        let event_type = event.event_type.as_str();
+        let handler = first.handler;
+        let outcome = first.outcome.as_str();
+        macro_rules! line {
+            ($level:ident, $message:literal $(, $($field:tt)*)?) => {
+                tracing::$level!(
+                    event.r#type = event_type,
+                    event.id = event.id.as_str(),
+                    message.id = event.delivery.message_id.as_deref(),
+                    delivery.attempt = event.delivery.attempt,
+                    handler.name = handler,
+                    outcome,
+                    duration_ms,
+                    $($($field)*,)?
+                    $message
+                )
+            };
+        }
+        match (&first.outcome, &first.error) {
+            (Outcome::Skipped(why), _) => line!(info, "event skipped", reason = *why),
+            (Outcome::Duplicate, _) => line!(info, "event was processed before"),
+            (Outcome::DeadLettered(code), Some(error)) => {
+                line!(error, "event dead-lettered", error.code = code.as_str(), error.message = %error);
+            }
+            (Outcome::Retry(_), Some(error)) if error.needs_operator() => {
+                let code = error.code();
+                line!(error, "event handed back", alert = "upstream_auth", error.code = code.as_str(), error.message = %error);
+            }
+            (Outcome::Retry(_), Some(error)) => {
+                let code = error.code();
+                line!(warn, "event handed back", error.code = code.as_str(), error.message = %error);
+            }
+            (Outcome::Retry(_), None) => {
+                line!(warn, "event handed back: still in flight elsewhere")
+            }
+            _ => line!(info, "event processed"),
+        }
+        runs.iter()
+            .filter_map(|ran| match ran.outcome {
+                Outcome::Retry(after) => Some(after),
+                _ => None,
+            })
+            .max()
+            .map_or_else(|| first.outcome.clone(), Outcome::Retry)
+    }
+
+    pub(super) fn unrouted(&self, event: &Event) -> Outcome {
+        self.count("unrouted", "unrouted");
+        if self.unrouted.count(event, self.parts.clock.monotonic()) {
+            tracing::warn!(
+                event.r#type = event.event_type.as_str(),
+                event.id = event.id.as_str(),
+                trigger = event.trigger.as_deref(),
+                outcome = "unrouted",
+                "no handler takes this event type; it is acknowledged (said once a minute)"
+            );
+        } else {
+            tracing::debug!(event.r#type = event.event_type.as_str(), "event unrouted");
+        }
+        Outcome::Unrouted
+    }
+
+    pub(super) fn settle_undecodable(
+        &self,
+        undecodable: &Undecodable,
+        cause: Cause,
+        kept: Result<(), Error>,
+    ) -> Outcome {
+        let message_id = undecodable.delivery.message_id.as_deref();
+        let outcome = match &kept {
+            Ok(()) => Outcome::DeadLettered(cause.code),
+            Err(_) => Outcome::Retry(Outcome::SOON),
+        };
+        self.count("undecodable", outcome.as_str());
+        let unkept = kept.err().map(|error| error.to_string());
+        tracing::error!(
+            message.id = message_id,
+            error.code = undecodable.reason.code,
+            error.message = undecodable.reason.what,
+            dead_letter.error = unkept,
+            outcome = outcome.as_str(),
+            "delivery holds no event"
+        );
+        outcome
+    }
+
+    /// Counts a panic and returns how many there were for this event.
+    pub(super) fn count_panic(&self, handler: &'static str, event: &Event) -> u32 {
+        let id: Arc<str> = event.id.as_str().into();
+        let count = self.panics.get(&(handler, Arc::clone(&id))).unwrap_or(0) + 1;
+        self.panics.insert((handler, id), count);
+        count
+    }
+}
