@@ -1,9 +1,24 @@
 //! The APIs this service calls, all through one HTTP client that times out, retries and rests.
 
+pub mod http;
+
+pub mod chargebee;
+pub mod hasura;
+
+mod breaker;
+mod exchange;
+mod retry;
+
+use std::time::Duration;
+
 use uuid::Uuid;
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, SharedClock};
+use crate::error::{Error, Result};
 use crate::event::{EventId, TraceContext, derived_id};
+
+/// How long one check may take, asking a person to wait.
+const CHECK_BUDGET: Duration = Duration::from_secs(10);
 
 /// On whose behalf a call is made: one run of one handler for one event.
 #[derive(Debug, Clone)]
@@ -19,6 +34,16 @@ pub struct Call {
 }
 
 impl Call {
+    /// Makes a call that no event asked for: `hookyard check` tries an upstream.
+    fn for_check(clock: &SharedClock) -> Result<Self> {
+        Ok(Self {
+            event_id: EventId::new("check").ok_or_else(|| Error::permanent("bad_id"))?,
+            handler: "check",
+            deadline: Deadline::after(clock, CHECK_BUDGET),
+            trace: TraceContext::new_root(),
+        })
+    }
+
     /// Returns the id of one step of this run, the same on every retry and redelivery.
     ///
     /// 36 characters, so it fits Chargebee's idempotency key (at most 100) whatever the length of
