@@ -24,6 +24,11 @@ const SHUTDOWN_GRACE_MS: Variable = Variable::defaulted(
     "9000",
     "how long events in flight may take after SIGTERM (Cloud Run kills after 10 s)",
 );
+const K_REVISION: Variable = Variable::defaulted(
+    "K_REVISION",
+    concat!("hookyard-", env!("CARGO_PKG_VERSION")),
+    "name of the running version, set by Cloud Run; goes into dead letters and log labels",
+);
 const ADMIN_TOKEN: Variable = Variable::optional(
     "ADMIN_TOKEN",
     "–",
@@ -38,6 +43,16 @@ const LOG_FORMAT: Variable = Variable::optional(
     "LOG_FORMAT",
     "`json` (`pretty` on a terminal)",
     "`json` in Google Cloud Logging's structure, or `pretty`",
+);
+const K_SERVICE: Variable = Variable::defaulted(
+    "K_SERVICE",
+    "hookyard",
+    "name of the service in log labels and Error Reporting, set by Cloud Run",
+);
+const NO_COLOR: Variable = Variable::optional(
+    "NO_COLOR",
+    "–",
+    "set to anything: no colours, not even on a terminal",
 );
 const PUSH_AUTH_MODE: Variable = Variable::defaulted(
     "PUSH_AUTH_MODE",
@@ -69,6 +84,8 @@ pub(super) const VARIABLES: &[&Variable] = &[
     &PORT,
     &LOG_LEVEL,
     &LOG_FORMAT,
+    &K_SERVICE,
+    &NO_COLOR,
     &PUSH_AUDIENCE,
     &PUSH_SERVICE_ACCOUNT,
     &PUSH_AUTH_MODE,
@@ -78,6 +95,7 @@ pub(super) const VARIABLES: &[&Variable] = &[
     &MAX_IN_FLIGHT,
     &SHUTDOWN_GRACE_MS,
     &ADMIN_TOKEN,
+    &K_REVISION,
 ];
 
 /// Where and how to listen.
@@ -93,6 +111,8 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
     /// Bearer token of the admin routes (`ADMIN_TOKEN`).
     pub admin_token: Option<SecretString>,
+    /// Name of the running version (`K_REVISION`, which Cloud Run sets), for dead letters.
+    pub revision: String,
     /// How long a client may take to send its request head; not from the environment.
     pub header_timeout: Duration,
     /// How long a client may take to send its body; not from the environment.
@@ -117,6 +137,7 @@ impl ServerConfig {
             max_in_flight: usize::try_from(max_in_flight.min(100_000)).unwrap_or(1000),
             shutdown_grace: reader.millis(&SHUTDOWN_GRACE_MS),
             admin_token: reader.text(&ADMIN_TOKEN).map(SecretString::from),
+            revision: reader.required(&K_REVISION),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(20),
         }
@@ -139,6 +160,12 @@ pub struct LogConfig {
     pub level: String,
     /// Format (`LOG_FORMAT`).
     pub format: LogFormat,
+    /// Whether `Pretty` uses colours: only on a terminal, and not with `NO_COLOR`.
+    pub colour: bool,
+    /// Name of the service (`K_SERVICE`, which Cloud Run sets).
+    pub service: String,
+    /// Name of the running version (`K_REVISION`, which Cloud Run sets).
+    pub revision: String,
 }
 
 impl LogConfig {
@@ -150,17 +177,24 @@ impl LogConfig {
         {
             reader.problem(LOG_LEVEL.name, "must be a level such as info or debug");
         }
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
         let format = match reader.text(&LOG_FORMAT).as_deref() {
             Some("json") => LogFormat::Json,
             Some("pretty") => LogFormat::Pretty,
-            None if std::io::IsTerminal::is_terminal(&std::io::stdout()) => LogFormat::Pretty,
+            None if terminal => LogFormat::Pretty,
             None => LogFormat::Json,
             Some(_) => {
                 reader.problem(LOG_FORMAT.name, "must be json or pretty");
                 LogFormat::Json
             }
         };
-        Self { level, format }
+        Self {
+            level,
+            format,
+            colour: terminal && reader.text(&NO_COLOR).is_none(),
+            service: reader.required(&K_SERVICE),
+            revision: reader.required(&K_REVISION),
+        }
     }
 }
 

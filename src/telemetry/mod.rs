@@ -1,5 +1,12 @@
-//! What the service tells about itself: metrics here, log lines in the files beside.
+//! What the service tells about itself: metrics, log lines, request ids.
 
+mod fields;
+mod filter;
+mod layer;
+mod logs;
 mod metrics;
+mod panics;
+mod writer;
 
+pub use logs::{ExtraLayer, Guard, Logs, init};
 pub use metrics::Metrics;
