@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
+use super::limits;
 use super::{Confirmation, Features, Message, Publisher};
 use crate::clock::Deadline;
 use crate::error::{Code, Error};
@@ -90,18 +91,7 @@ impl MemoryBroker {
     }
 
     fn take(&self, topic: &str, message: Message) -> Result<String, Error> {
-        let size = message.data.len()
-            + message
-                .attributes
-                .iter()
-                .map(|(key, value)| key.len() + value.len())
-                .sum::<usize>();
-        if size > self.features().max_message_bytes {
-            return Err(Error::Unpublishable {
-                topic: topic.to_owned(),
-                code: Code::new("message_too_large"),
-            });
-        }
+        let message = limits::fit(topic, message)?;
         let mut inner = self.lock();
         let failure = inner.failures.pop_front().or_else(|| inner.down.clone());
         if let Some(code) = failure {
@@ -146,7 +136,7 @@ impl Publisher for MemoryBroker {
         Features {
             ordered: true,
             persistent: false,
-            max_message_bytes: 10_000_000,
+            max_message_bytes: limits::MAX_MESSAGE_BYTES,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Message brokers behind one small trait, one file per backend.
 
+mod limits;
 mod memory;
+mod pubsub;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,6 +10,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 
 pub use memory::{MemoryBroker, Published};
+pub use pubsub::PubsubBroker;
 
 use crate::clock::Deadline;
 use crate::error::Error;

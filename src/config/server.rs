@@ -44,6 +44,16 @@ const LOG_FORMAT: Variable = Variable::optional(
     "`json` (`pretty` on a terminal)",
     "`json` in Google Cloud Logging's structure, or `pretty`",
 );
+const K_SERVICE: Variable = Variable::defaulted(
+    "K_SERVICE",
+    "hookyard",
+    "name of the service in log labels and Error Reporting, set by Cloud Run",
+);
+const NO_COLOR: Variable = Variable::optional(
+    "NO_COLOR",
+    "–",
+    "set to anything: no colours, not even on a terminal",
+);
 const PUSH_AUTH_MODE: Variable = Variable::defaulted(
     "PUSH_AUTH_MODE",
     "verify",
@@ -74,6 +84,8 @@ pub(super) const VARIABLES: &[&Variable] = &[
     &PORT,
     &LOG_LEVEL,
     &LOG_FORMAT,
+    &K_SERVICE,
+    &NO_COLOR,
     &PUSH_AUDIENCE,
     &PUSH_SERVICE_ACCOUNT,
     &PUSH_AUTH_MODE,
@@ -148,6 +160,12 @@ pub struct LogConfig {
     pub level: String,
     /// Format (`LOG_FORMAT`).
     pub format: LogFormat,
+    /// Whether `Pretty` uses colours: only on a terminal, and not with `NO_COLOR`.
+    pub colour: bool,
+    /// Name of the service (`K_SERVICE`, which Cloud Run sets).
+    pub service: String,
+    /// Name of the running version (`K_REVISION`, which Cloud Run sets).
+    pub revision: String,
 }
 
 impl LogConfig {
@@ -159,17 +177,24 @@ impl LogConfig {
         {
             reader.problem(LOG_LEVEL.name, "must be a level such as info or debug");
         }
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
         let format = match reader.text(&LOG_FORMAT).as_deref() {
             Some("json") => LogFormat::Json,
             Some("pretty") => LogFormat::Pretty,
-            None if std::io::IsTerminal::is_terminal(&std::io::stdout()) => LogFormat::Pretty,
+            None if terminal => LogFormat::Pretty,
             None => LogFormat::Json,
             Some(_) => {
                 reader.problem(LOG_FORMAT.name, "must be json or pretty");
                 LogFormat::Json
             }
         };
-        Self { level, format }
+        Self {
+            level,
+            format,
+            colour: terminal && reader.text(&NO_COLOR).is_none(),
+            service: reader.required(&K_SERVICE),
+            revision: reader.required(&K_REVISION),
+        }
     }
 }
 

@@ -1,7 +1,14 @@
 //! What the service tells about itself: metrics, log lines, request ids.
 
+mod fields;
+mod filter;
+mod layer;
+mod logs;
 mod metrics;
+mod panics;
 mod request_id;
+mod writer;
 
+pub use logs::{ExtraLayer, Guard, Logs, init};
 pub use metrics::Metrics;
 pub use request_id::RequestId;
