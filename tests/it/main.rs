@@ -1,7 +1,14 @@
 //! The integration tests: one binary, one module per subject.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test cannot set up is a failed test"
+)]
+
 mod decode_fixtures;
 mod decode_hasura;
 mod decode_hostile;
 mod decode_push;
 mod decode_round_trip;
+mod decode_rows;
+mod tidy;
