@@ -1,13 +1,11 @@
 //! A changed row, before and after.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Op;
+use super::json::{is_object, member, parse_json, string};
 use crate::error::Error;
 
 /// A row as JSON text, sharing the memory of the delivery it came in.
@@ -28,8 +26,7 @@ impl Row {
 
     /// Returns the JSON text of one column, `None` when there is no such column.
     pub fn column(&self, name: &str) -> Option<&str> {
-        let columns: BTreeMap<&str, &RawValue> = serde_json::from_str(self.json()).ok()?;
-        columns.get(name).map(|value| value.get())
+        member(self.json(), name)
     }
 }
 
@@ -61,23 +58,20 @@ impl RowChange {
     /// Tells whether a column's value differs between the old and the new row.
     ///
     /// When only one of the rows is known (INSERT, DELETE, or an UPDATE that came without its
-    /// old row) the column counts as changed: nothing says that it did not.
+    /// old row), or one is no object, the column counts as changed: nothing says that it did not.
     pub fn changed(&self, column: &str) -> bool {
         match (&self.old, &self.new) {
-            (Some(old), Some(new)) => old.column(column) != new.column(column),
+            (Some(old), Some(new)) if is_object(old.json()) && is_object(new.json()) => {
+                old.column(column) != new.column(column)
+            }
             _ => true,
         }
     }
 
     /// Returns `x-hasura-role` of the session that made the change.
     pub fn role(&self) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Session {
-            #[serde(rename = "x-hasura-role")]
-            role: Option<String>,
-        }
-        let session: Session = serde_json::from_str(self.session.as_ref()?.json()).ok()?;
-        session.role
+        let role = self.session.as_ref()?.column("x-hasura-role")?;
+        string(role).map(Into::into)
     }
 }
 
@@ -138,47 +132,4 @@ impl<T> Change<T> {
     pub fn raw(&self) -> &RowChange {
         &self.raw
     }
-}
-
-/// Parses JSON into what a handler declared, naming only the place of a mismatch.
-pub(crate) fn parse_json<T: DeserializeOwned>(
-    json: &str,
-    event_type: &str,
-    side: &str,
-) -> Result<T, Error> {
-    // The plain parser is several times faster than the one that tracks paths.
-    if let Ok(value) = serde_json::from_str(json) {
-        return Ok(value);
-    }
-    let malformed = |path: String| Error::Malformed {
-        event_type: event_type.to_owned(),
-        path,
-    };
-    let mut parser = serde_json::Deserializer::from_str(json);
-    match serde_path_to_error::deserialize(&mut parser) {
-        Ok(value) => Ok(value),
-        Err(error) => Err(malformed(safe_path(side, error.path()))),
-    }
-}
-
-/// Spells a path, leaving out anything that does not look like a column name: keys of a JSON
-/// column are data.
-fn safe_path(side: &str, path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let mut text = side.to_owned();
-    for segment in path.iter() {
-        match segment {
-            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
-            Segment::Map { key } if is_identifier(key) => {
-                text.push('.');
-                text.push_str(key);
-            }
-            Segment::Map { .. } | Segment::Enum { .. } | Segment::Unknown => text.push_str(".?"),
-        }
-    }
-    text
-}
-
-fn is_identifier(key: &str) -> bool {
-    key.len() <= 40 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }

@@ -2,7 +2,6 @@
 //!
 //! Hasura's payloads: <https://hasura.io/docs/2.0/event-triggers/payload/>.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,12 +13,23 @@ use serde_json::value::RawValue;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
-use super::change::{Row, RowChange, parse_json};
+use super::change::{Row, RowChange};
+use super::json::{Text, is_object, parse_json, string};
+use super::push::is_transport;
 use super::{Body, Delivery, Event, EventId, EventType, Reason, TraceContext};
 use crate::error::Error;
 
 /// Deepest accepted nesting of arrays and objects, serde_json's own limit.
 const MAX_DEPTH: usize = 127;
+
+/// Longest accepted name of a schema, table or trigger in bytes; Postgres' are 63, MSSQL's 128
+/// characters. Names travel on as attributes, which Pub/Sub limits to 1,024 bytes.
+const MAX_NAME_BYTES: usize = 256;
+
+const NAME_TOO_LONG: Reason = reason(
+    "name_too_long",
+    "the event's schema, table, trigger or type has an endless name",
+);
 
 /// What happened to the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,7 +148,7 @@ impl Parts {
 #[derive(Deserialize)]
 struct Incoming<'a> {
     #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
+    id: Option<Text<'a>>,
     #[serde(borrow)]
     created_at: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -149,10 +159,11 @@ struct Incoming<'a> {
     table: Option<Table<'a>>,
     #[serde(borrow)]
     event: Option<Inner<'a>>,
+    // The rest belongs to scheduled triggers, and is nobody's business in a table event.
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    name: Option<&'a RawValue>,
     #[serde(borrow)]
-    scheduled_time: Option<Cow<'a, str>>,
+    scheduled_time: Option<&'a RawValue>,
     #[serde(borrow)]
     payload: Option<&'a RawValue>,
 }
@@ -160,21 +171,21 @@ struct Incoming<'a> {
 #[derive(Deserialize)]
 struct Named<'a> {
     #[serde(borrow)]
-    name: Cow<'a, str>,
+    name: Text<'a>,
 }
 
 #[derive(Deserialize)]
 struct Table<'a> {
-    #[serde(borrow, default)]
-    schema: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    name: Cow<'a, str>,
+    schema: Option<Text<'a>>,
+    #[serde(borrow)]
+    name: Text<'a>,
 }
 
 #[derive(Deserialize)]
 struct Inner<'a> {
     #[serde(borrow)]
-    op: Cow<'a, str>,
+    op: Text<'a>,
     #[serde(borrow)]
     data: Data<'a>,
     #[serde(borrow)]
@@ -198,7 +209,7 @@ const fn reason(code: &'static str, what: &'static str) -> Reason {
 /// Reads what a delivery says.
 pub(super) fn decode(delivery: &Delivery) -> Result<Parts, Reason> {
     if let Some(kind) = delivery.attribute("ce-type")
-        && !kind.starts_with("google.cloud.pubsub.")
+        && !is_transport(kind)
     {
         return domain_event(kind, delivery);
     }
@@ -215,43 +226,38 @@ pub(super) fn decode(delivery: &Delivery) -> Result<Parts, Reason> {
     if too_deep(bytes) {
         return Err(reason("too_deep", "the data nests deeper than 127 levels"));
     }
-    let incoming: Incoming<'_> = serde_json::from_str(text).map_err(|error| {
-        if error.is_data() {
-            reason(
-                "not_an_event",
-                "the data is JSON, but not in the shape of a Hasura event",
-            )
-        } else {
-            reason("not_json", "the data is not one JSON document")
+    let not_an_event = reason(
+        "not_an_event",
+        "the data is JSON, but not in the shape of a Hasura event",
+    );
+    match serde_json::from_str(text) {
+        Ok(incoming) if is_object(text) => parts(incoming, delivery, bytes),
+        Err(error) if !error.is_data() => {
+            Err(reason("not_json", "the data is not one JSON document"))
         }
-    })?;
-    parts(incoming, delivery, bytes)
+        Ok(_) | Err(_) => Err(not_an_event),
+    }
 }
 
 fn parts(incoming: Incoming<'_>, delivery: &Delivery, bytes: &Bytes) -> Result<Parts, Reason> {
-    let id = incoming.id.as_deref().and_then(EventId::new);
-    let id = id.ok_or(reason(
-        "no_event_id",
-        "the event's id is missing, blank or too long",
-    ))?;
-    let created_at = incoming.created_at.and_then(|raw| {
-        serde_json::from_str::<Cow<'_, str>>(raw.get())
-            .ok()
-            .as_deref()
-            .and_then(timestamp)
-    });
-    let header_trace = delivery
+    let id = event_id(incoming.id.as_ref().map(|id| &*id.0))?;
+    let created_at = incoming.created_at.and_then(time_of);
+    let message_trace = delivery
         .attribute("traceparent")
         .and_then(TraceContext::parse);
 
     if let Some(event) = incoming.event {
         let missing = reason("not_an_event", "the event has no table or no trigger");
         let (table, trigger) = incoming.table.zip(incoming.trigger).ok_or(missing)?;
-        let op = Op::parse(&event.op).ok_or(reason(
+        let op = Op::parse(&event.op.0).ok_or(reason(
             "unknown_op",
             "the event's op is not one that Hasura has",
         ))?;
-        let schema = table.schema.as_deref().unwrap_or("public");
+        let schema = table.schema.as_ref().map_or("public", |schema| &schema.0);
+        let names = [schema, &table.name.0, &trigger.name.0];
+        if names.iter().any(|name| name.len() > MAX_NAME_BYTES) {
+            return Err(NAME_TOO_LONG);
+        }
         let row = |raw: Option<&RawValue>| raw.map(|raw| Row::new(bytes, raw));
         let retry = incoming.delivery_info.and_then(|raw| {
             #[derive(Deserialize)]
@@ -263,10 +269,12 @@ fn parts(incoming: Incoming<'_>, delivery: &Delivery, bytes: &Bytes) -> Result<P
         });
         return Ok(Parts {
             id,
-            event_type: EventType::of_table(schema, &table.name, op),
-            trigger: Some(trigger.name.into()),
+            event_type: EventType::of_table(schema, &table.name.0, op),
+            trigger: Some(trigger.name.0.into()),
             created_at,
-            trace: header_trace.or_else(|| event.trace_context.and_then(hasura_trace)),
+            trace: message_trace
+                .or_else(|| event.trace_context.and_then(hasura_trace))
+                .or(delivery.request_trace),
             hasura_retry: retry,
             body: Body::Row(RowChange {
                 op,
@@ -277,14 +285,21 @@ fn parts(incoming: Incoming<'_>, delivery: &Delivery, bytes: &Bytes) -> Result<P
         });
     }
 
-    let Some(scheduled_time) = incoming.scheduled_time else {
+    let Some(scheduled_time) = incoming.scheduled_time.and_then(time_of) else {
         return Err(reason(
             "not_an_event",
             "the data is neither a table event nor a schedule",
         ));
     };
-    // Only cron triggers have a name; a one-off event is told apart by nothing else.
-    let event_type = match &incoming.name {
+    let name = incoming.name.and_then(|raw| string(raw.get()));
+    if name
+        .as_ref()
+        .is_some_and(|name| name.len() > MAX_NAME_BYTES)
+    {
+        return Err(NAME_TOO_LONG);
+    }
+    // Only one-off events say when they were made; cron events always have a name.
+    let event_type = match &name {
         Some(name) if incoming.created_at.is_none() => format!("cron.{name}"),
         Some(name) => format!("scheduled.{name}"),
         None => "scheduled.one_off".to_owned(),
@@ -292,12 +307,12 @@ fn parts(incoming: Incoming<'_>, delivery: &Delivery, bytes: &Bytes) -> Result<P
     Ok(Parts {
         id,
         event_type: EventType::new(&event_type),
-        trigger: incoming.name.map(Into::into),
-        created_at: created_at.or_else(|| timestamp(&scheduled_time)),
-        trace: header_trace,
+        trigger: name.map(Into::into),
+        created_at: created_at.or(Some(scheduled_time)),
+        trace: message_trace.or(delivery.request_trace),
         hasura_retry: None,
         body: Body::Scheduled(ScheduledTrigger {
-            scheduled_time: timestamp(&scheduled_time),
+            scheduled_time: Some(scheduled_time),
             payload: incoming.payload.map(|raw| Row::new(bytes, raw)),
         }),
     })
@@ -305,11 +320,10 @@ fn parts(incoming: Incoming<'_>, delivery: &Delivery, bytes: &Bytes) -> Result<P
 
 /// Takes a message whose attributes are those of a CloudEvent, such as our own emitted events.
 fn domain_event(kind: &str, delivery: &Delivery) -> Result<Parts, Reason> {
-    let id = delivery.attribute("ce-id").and_then(EventId::new);
-    let id = id.ok_or(reason(
-        "no_event_id",
-        "the event's id is missing, blank or too long",
-    ))?;
+    let id = event_id(delivery.attribute("ce-id"))?;
+    if kind.len() > MAX_NAME_BYTES {
+        return Err(NAME_TOO_LONG);
+    }
     Ok(Parts {
         id,
         event_type: EventType::new(kind),
@@ -318,10 +332,22 @@ fn domain_event(kind: &str, delivery: &Delivery) -> Result<Parts, Reason> {
         trace: delivery
             .attribute("traceparent")
             .or_else(|| delivery.attribute("ce-traceparent"))
-            .and_then(TraceContext::parse),
+            .and_then(TraceContext::parse)
+            .or(delivery.request_trace),
         hasura_retry: None,
         body: Body::Message(delivery.data.clone()),
     })
+}
+
+fn event_id(id: Option<&str>) -> Result<EventId, Reason> {
+    id.and_then(EventId::new).ok_or(reason(
+        "no_event_id",
+        "the event's id is missing, blank or too long",
+    ))
+}
+
+fn time_of(raw: &RawValue) -> Option<SystemTime> {
+    string(raw.get()).as_deref().and_then(timestamp)
 }
 
 /// Reads a time with a zone, or without one, which newer Hasura versions send and mean as UTC.
@@ -347,8 +373,12 @@ fn hasura_trace(raw: &RawValue) -> Option<TraceContext> {
         span_id: Option<&'a RawValue>,
     }
     let ids: Ids<'_> = serde_json::from_str(raw.get()).ok()?;
-    let bare = |raw| RawValue::get(raw).trim_matches('"');
-    TraceContext::from_hasura(bare(ids.trace_id), ids.span_id.map(bare))
+    let id = |raw: &RawValue| match string(raw.get()) {
+        Some(text) => TraceContext::hasura_id(&text),
+        None => raw.get().parse().ok(),
+    };
+    let span_id = ids.span_id.and_then(id);
+    TraceContext::from_hasura(id(ids.trace_id)?, span_id)
 }
 
 /// Tells whether arrays and objects nest deeper than [`MAX_DEPTH`].

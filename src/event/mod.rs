@@ -2,6 +2,7 @@
 
 mod change;
 mod hasura;
+mod json;
 mod push;
 mod trace_context;
 

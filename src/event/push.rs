@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::hasura::timestamp;
-use super::{Reason, Undecodable};
+use super::json::{Text, is_object, member, text_of};
+use super::{Reason, TraceContext, Undecodable};
 
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -24,6 +25,9 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 
 /// Most attributes a Pub/Sub message may have (<https://cloud.google.com/pubsub/quotas>).
 const MAX_ATTRIBUTES: usize = 100;
+
+/// The CloudEvents members that become attributes, as they would be in binary mode.
+const STRUCTURED: [&str; 6] = ["id", "source", "type", "subject", "time", "traceparent"];
 
 /// One arrival of a message.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +46,9 @@ pub struct Delivery {
     pub attributes: Vec<(String, String)>,
     /// Full name of the subscription that pushes.
     pub subscription: Option<String>,
+    /// The trace of the HTTP request itself. The message and the event know better when they
+    /// name a trace: a proxy may have made this one up.
+    pub request_trace: Option<TraceContext>,
 }
 
 impl Delivery {
@@ -57,22 +64,23 @@ impl Delivery {
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
-    message: Option<&'a RawValue>,
+    message: Option<Message<'a>>,
     #[serde(borrow)]
     subscription: Option<&'a RawValue>,
     #[serde(borrow, rename = "deliveryAttempt")]
     delivery_attempt: Option<&'a RawValue>,
-    // CloudEvents structured mode puts the same under `data`.
+    // A CloudEvent in structured mode.
     #[serde(borrow)]
     specversion: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
+    data_base64: Option<Text<'a>>,
+    // A Hasura event that was unwrapped without metadata.
     #[serde(borrow)]
-    time: Option<&'a RawValue>,
+    event: Option<&'a RawValue>,
+    #[serde(borrow)]
+    scheduled_time: Option<&'a RawValue>,
 }
 
 /// Pub/Sub sends both spellings of two members at once, so each has a field of its own: a serde
@@ -80,7 +88,7 @@ struct Envelope<'a> {
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow)]
-    data: Option<Cow<'a, str>>,
+    data: Option<Text<'a>>,
     #[serde(borrow, rename = "messageId")]
     message_id: Option<&'a RawValue>,
     #[serde(borrow, rename = "message_id")]
@@ -93,160 +101,198 @@ struct Message<'a> {
     ordering_key: Option<&'a RawValue>,
     #[serde(borrow, rename = "ordering_key")]
     ordering_key_snake: Option<&'a RawValue>,
-    #[serde(default)]
     attributes: Option<Attributes>,
 }
 
 /// The attributes in the order they came.
 struct Attributes(Vec<(String, String)>);
 
-/// Takes a push request's body apart.
+/// Takes a push request apart.
 ///
 /// # Errors
 /// [`Undecodable`] when the body is no push envelope or its base64 is broken; the delivery in it
-/// then holds the whole body.
+/// then holds the whole body as its data.
 pub fn unwrap_push(headers: &HeaderMap, body: Bytes) -> Result<Delivery, Box<Undecodable>> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if header("x-goog-pubsub-message-id").is_some()
-        || header("x-goog-pubsub-subscription-name").is_some()
-    {
-        return Ok(unwrapped(headers, body));
+    let mut delivery = if is_unwrapped(headers) {
+        unwrapped(headers, body)
+    } else {
+        read_envelope(headers, body, Nesting::Outer)?
+    };
+    delivery.request_trace = header(headers, "traceparent").and_then(TraceContext::parse);
+    Ok(delivery)
+}
+
+/// Tells whether the body is the data itself, with everything else in headers: a subscription
+/// that unwraps and writes metadata, or a CloudEvent in binary mode. Eventarc's CloudEvents about
+/// Pub/Sub messages are not meant: their data is the wrapped form.
+fn is_unwrapped(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-goog-pubsub-message-id")
+        || headers.contains_key("x-goog-pubsub-subscription-name")
+        || header(headers, "ce-type").is_some_and(|kind| !is_transport(kind))
+}
+
+/// Tells whether a CloudEvent type says only that a Pub/Sub message was published.
+pub(super) fn is_transport(ce_type: &str) -> bool {
+    ce_type.starts_with("google.cloud.pubsub.")
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Whether an envelope stands by itself or inside a CloudEvent, which wraps at most once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nesting {
+    Outer,
+    Inner,
+}
+
+fn read_envelope(
+    headers: &HeaderMap,
+    body: Bytes,
+    nesting: Nesting,
+) -> Result<Delivery, Box<Undecodable>> {
+    let fault = |code, what| Err(undecodable(code, what, &body, Delivery::default()));
+    if body.is_empty() {
+        return fault("empty_body", "the request has no body");
     }
-    match read_envelope(headers, &body) {
-        Ok(Some(delivery)) => Ok(delivery),
-        // No envelope: the subscription unwraps without metadata, so the body is the message.
-        Ok(None) => Ok(Delivery {
-            attributes: header_attributes(headers),
+    let Ok(text) = std::str::from_utf8(&body) else {
+        return fault("not_utf8", "the request body is not UTF-8 text");
+    };
+    let envelope: Envelope<'_> = match serde_json::from_str(text) {
+        Ok(envelope) if is_object(text) => envelope,
+        Err(error) if !error.is_data() => {
+            return fault("not_json", "the request body is not one JSON document");
+        }
+        Err(_) if is_object(text) => {
+            return fault("bad_envelope", "the request body is no sound push envelope");
+        }
+        Ok(_) | Err(_) => return fault("no_envelope", "the request body is not a JSON object"),
+    };
+    if let Some(message) = envelope.message {
+        let delivery = Delivery {
+            data: Bytes::new(),
+            message_id: owned(message.message_id.or(message.message_id_snake)),
+            publish_time: text_of(message.publish_time.or(message.publish_time_snake))
+                .and_then(|text| timestamp(&text)),
+            attempt: text_of(envelope.delivery_attempt).and_then(|text| text.parse().ok()),
+            ordering_key: owned(message.ordering_key.or(message.ordering_key_snake))
+                .filter(|key| !key.is_empty()),
+            attributes: message.attributes.map(|all| all.0).unwrap_or_default(),
+            subscription: owned(envelope.subscription),
+            request_trace: None,
+        };
+        return with_base64(
+            message.data.as_ref().map_or("", |data| &data.0),
+            &body,
+            delivery,
+        );
+    }
+    if envelope.specversion.is_some() && nesting == Nesting::Outer {
+        return structured(headers, &body, text, &envelope);
+    }
+    if envelope.event.is_some() || envelope.scheduled_time.is_some() {
+        // A Hasura event itself, from a subscription that unwraps without metadata.
+        let attributes = header_attributes(headers);
+        return Ok(Delivery {
             data: body,
+            attributes,
             ..Delivery::default()
+        });
+    }
+    fault("no_envelope", "the request body has no `message`")
+}
+
+/// Keeps the whole body of a request that holds no event, beside what is known about it.
+fn undecodable(
+    code: &'static str,
+    what: &'static str,
+    body: &Bytes,
+    known: Delivery,
+) -> Box<Undecodable> {
+    let delivery = Delivery {
+        data: body.clone(),
+        ..known
+    };
+    Undecodable::new(Reason { code, what }, delivery)
+}
+
+/// Fills in the data of a delivery, or keeps the whole body when the data is broken.
+fn with_base64(data: &str, body: &Bytes, delivery: Delivery) -> Result<Delivery, Box<Undecodable>> {
+    match decode_base64(data) {
+        Ok(data) => Ok(Delivery {
+            data: data.into(),
+            ..delivery
         }),
-        Err(reason) => Err(Undecodable::new(
-            reason,
-            Delivery {
-                data: body,
-                ..Delivery::default()
-            },
+        Err(_) => Err(undecodable(
+            "bad_base64",
+            "the data is not base64",
+            body,
+            delivery,
         )),
     }
 }
 
-fn read_envelope(headers: &HeaderMap, body: &Bytes) -> Result<Option<Delivery>, Reason> {
-    let fault = |code, what| Err(Reason { code, what });
-    if body.is_empty() {
-        return fault("empty_body", "the request has no body");
-    }
-    let Ok(text) = std::str::from_utf8(body) else {
-        return fault("not_utf8", "the request body is not UTF-8 text");
-    };
-    let envelope: Envelope<'_> = match serde_json::from_str(text) {
-        Ok(envelope) => envelope,
-        Err(error) if error.is_data() => {
-            return fault("no_envelope", "the request body is not a JSON object");
-        }
-        Err(_) => return fault("not_json", "the request body is not one JSON document"),
-    };
-    let (envelope, structured) = match (envelope.message, envelope.specversion, envelope.data) {
-        (None, Some(_), Some(data)) => match serde_json::from_str::<Envelope<'_>>(data.get()) {
-            Ok(inner) if inner.message.is_some() => (inner, None),
-            _ => (envelope, Some(data)),
-        },
-        _ => (envelope, None),
-    };
-    if let Some(data) = structured {
-        return Ok(Some(structured_event(&envelope, body, data)));
-    }
-    let Some(message) = envelope.message else {
-        // A Hasura event itself, from a subscription without wrapper and without metadata.
-        return match text.contains("\"event\"") || text.contains("\"scheduled_time\"") {
-            true => Ok(None),
-            false => fault("no_envelope", "the request body has no `message`"),
-        };
-    };
-    let message: Message<'_> = match serde_json::from_str(message.get()) {
-        Ok(message) => message,
-        Err(_) => return fault("bad_envelope", "`message` is not a Pub/Sub message"),
-    };
-    let Ok(data) = decode_base64(message.data.as_deref().unwrap_or_default()) else {
-        return fault("bad_base64", "`message.data` is not base64");
-    };
-    let mut attributes = message
-        .attributes
-        .map(|attributes| attributes.0)
-        .unwrap_or_default();
-    if attributes.is_empty() {
-        // Eventarc's binary mode and plain HTTP tracing say it in headers.
-        if let Some(trace) = headers
-            .get("traceparent")
-            .and_then(|value| value.to_str().ok())
-        {
-            attributes.push(("traceparent".to_owned(), trace.to_owned()));
-        }
-    }
-    Ok(Some(Delivery {
-        data: data.into(),
-        message_id: text_of(message.message_id.or(message.message_id_snake)),
-        publish_time: text_of(message.publish_time.or(message.publish_time_snake))
-            .as_deref()
-            .and_then(timestamp),
-        attempt: envelope
-            .delivery_attempt
-            .and_then(|raw| raw.get().trim_matches('"').parse().ok()),
-        ordering_key: text_of(message.ordering_key.or(message.ordering_key_snake))
-            .filter(|key| !key.is_empty()),
-        attributes,
-        subscription: text_of(envelope.subscription),
-    }))
-}
-
-/// A CloudEvent in structured mode that is not Eventarc's wrapping of a Pub/Sub message.
-fn structured_event(envelope: &Envelope<'_>, body: &Bytes, data: &RawValue) -> Delivery {
-    let mut attributes = Vec::new();
-    for (name, raw) in [
-        ("ce-id", envelope.id),
-        ("ce-type", envelope.kind),
-        ("ce-time", envelope.time),
-    ] {
-        if let Some(value) = text_of(raw) {
-            attributes.push((name.to_owned(), value));
-        }
-    }
-    Delivery {
-        data: body.slice_ref(data.get().as_bytes()),
+/// A CloudEvent in structured mode: Eventarc's wrapping of a push envelope, or an event itself.
+fn structured(
+    headers: &HeaderMap,
+    body: &Bytes,
+    text: &str,
+    envelope: &Envelope<'_>,
+) -> Result<Delivery, Box<Undecodable>> {
+    let attributes: Vec<(String, String)> = STRUCTURED
+        .iter()
+        .filter_map(|name| {
+            let value = text_of(Some(serde_json::from_str(member(text, name)?).ok()?))?;
+            Some((format!("ce-{name}"), value.into_owned()))
+        })
+        .collect();
+    let about_message = attributes
+        .iter()
+        .any(|(name, value)| name == "ce-type" && is_transport(value));
+    let mut delivery = Delivery {
         attributes,
         ..Delivery::default()
+    };
+    let Some(data) = envelope.data else {
+        let data = envelope.data_base64.as_ref().map_or("", |data| &data.0);
+        return with_base64(data, body, delivery);
+    };
+    let data = body.slice_ref(data.get().as_bytes());
+    if about_message {
+        return read_envelope(headers, data, Nesting::Inner).map_err(|mut undecodable| {
+            undecodable.delivery.data = body.clone();
+            undecodable
+        });
     }
+    delivery.data = data;
+    Ok(delivery)
 }
 
-/// The form of a subscription with payload unwrapping and metadata: everything but the data is
-/// in headers.
+/// The form in which everything but the data is in headers.
 fn unwrapped(headers: &HeaderMap, body: Bytes) -> Delivery {
-    let header = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
+    let owned = |name: &str| header(headers, name).map(str::to_owned);
     Delivery {
         data: body,
-        message_id: header("x-goog-pubsub-message-id"),
-        publish_time: header("x-goog-pubsub-publish-time")
-            .as_deref()
-            .and_then(timestamp),
-        attempt: header("x-goog-pubsub-delivery-attempt").and_then(|text| text.parse().ok()),
-        ordering_key: header("x-goog-pubsub-ordering-key")
-            .or_else(|| header("x-goog-ordering-key")),
+        message_id: owned("x-goog-pubsub-message-id"),
+        publish_time: header(headers, "x-goog-pubsub-publish-time").and_then(timestamp),
+        attempt: header(headers, "x-goog-pubsub-delivery-attempt")
+            .and_then(|text| text.parse().ok()),
+        ordering_key: owned("x-goog-pubsub-ordering-key").or_else(|| owned("x-goog-ordering-key")),
         attributes: header_attributes(headers),
-        subscription: header("x-goog-pubsub-subscription-name"),
+        subscription: owned("x-goog-pubsub-subscription-name"),
+        request_trace: None,
     }
 }
 
-/// Pub/Sub copies attributes into headers when it unwraps. Only these are taken back: any other
-/// header may hold a credential.
+/// Pub/Sub copies attributes into headers when it unwraps. Only those of a CloudEvent are taken
+/// back: any other header may hold a credential.
 fn header_attributes(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
-        .filter(|(name, _)| name.as_str().starts_with("ce-") || name.as_str() == "traceparent")
+        .filter(|(name, _)| name.as_str().starts_with("ce-"))
         .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .take(MAX_ATTRIBUTES)
         .collect()
 }
 
@@ -260,14 +306,8 @@ fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     }
 }
 
-/// Returns a string's text, or a number's digits; some emulators send ids as numbers.
-fn text_of(raw: Option<&RawValue>) -> Option<String> {
-    let raw = raw?.get();
-    match raw.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(raw).ok(),
-        Some(b'0'..=b'9') => Some(raw.to_owned()),
-        _ => None,
-    }
+fn owned(raw: Option<&RawValue>) -> Option<String> {
+    text_of(raw).map(Cow::into_owned)
 }
 
 impl<'de> Deserialize<'de> for Attributes {

@@ -51,15 +51,18 @@ impl TraceContext {
         })
     }
 
-    /// Reads the two ids of Hasura's `trace_context`: hexadecimal text, or in some versions
-    /// decimal numbers that need not fit in 64 bits.
-    pub(crate) fn from_hasura(trace_id: &str, span_id: Option<&str>) -> Option<Self> {
-        let id = |text: &str| match text.len() {
-            16 | 32 => hex(text).or_else(|| text.parse().ok()),
+    /// Reads an id of Hasura's `trace_context` given as text: hexadecimal of the usual length, or
+    /// in some versions a decimal number that need not fit in 64 bits.
+    pub(super) fn hasura_id(text: &str) -> Option<u128> {
+        match text.len() {
+            16 | 32 => hex(text),
             _ => text.parse().ok(),
-        };
-        let trace_id = id(trace_id)?;
-        let span_id = span_id.and_then(id).map_or(0, |id| id as u64);
+        }
+    }
+
+    /// Makes a context of the two ids of Hasura's `trace_context`; `None` without a trace id.
+    pub(super) fn from_hasura(trace_id: u128, span_id: Option<u128>) -> Option<Self> {
+        let span_id = span_id.map_or(0, |id| id as u64);
         let span_id = if span_id == 0 {
             rand::random::<u64>() | 1
         } else {
@@ -139,8 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn hasura_ids_may_be_numbers_above_i64() {
-        let context = TraceContext::from_hasura("18446744073709551615", Some("9")).unwrap();
-        assert_eq!(context.trace_id(), "0000000000000000ffffffffffffffff");
+    fn hasura_ids_may_be_hexadecimal_or_decimal() {
+        assert_eq!(
+            TraceContext::hasura_id("00f067aa0ba902b7"),
+            Some(0x00f0_67aa_0ba9_02b7)
+        );
+        assert_eq!(
+            TraceContext::hasura_id("18446744073709551615"),
+            Some(u128::from(u64::MAX))
+        );
+        assert_eq!(TraceContext::hasura_id("tracing"), None);
     }
 }
