@@ -15,6 +15,9 @@ pub mod event;
 pub mod brokers;
 pub mod clients;
 
+pub mod api;
+pub mod ingress;
+
 pub mod clock;
 pub mod config;
 pub mod error;
