@@ -1,5 +1,7 @@
 //! What only the operator may see: `GET /metrics`, `GET /handlers`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -8,34 +10,34 @@ use http::{HeaderMap, HeaderValue};
 
 use super::ApiState;
 use super::error::ApiError;
-use super::request_id::RequestId;
+use crate::telemetry::RequestId;
 
 /// The type Prometheus asks for: text format, version 0.0.4.
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 
 pub(super) async fn metrics(
-    State(state): State<ApiState>,
+    State(state): State<Arc<ApiState>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = admit(&state, &headers)?;
     let content_type = [(CONTENT_TYPE, PROMETHEUS)];
     let response = (content_type, state.metrics.render()).into_response();
-    Ok(finished(response, &id))
+    Ok(finished(response, id))
 }
 
 pub(super) async fn handlers(
-    State(state): State<ApiState>,
+    State(state): State<Arc<ApiState>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = admit(&state, &headers)?;
     let response = Json((state.handlers)()).into_response();
-    Ok(finished(response, &id))
+    Ok(finished(response, id))
 }
 
-fn finished(mut response: Response, id: &RequestId) -> Response {
+fn finished(mut response: Response, id: RequestId) -> Response {
     let no_store = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, no_store);
-    id.stamp(&mut response);
+    id.put(response.headers_mut());
     response
 }
 

@@ -50,9 +50,9 @@ pub struct EdgeOptions {
     pub grace: Duration,
 }
 
-impl EdgeOptions {
+impl From<&ServerConfig> for EdgeOptions {
     /// Takes what the configuration says and sensible values for the rest.
-    pub fn new(config: &ServerConfig) -> Self {
+    fn from(config: &ServerConfig) -> Self {
         Self {
             header_timeout: config.header_timeout,
             idle_timeout: Duration::from_secs(620),

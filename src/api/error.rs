@@ -6,7 +6,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use super::request_id::RequestId;
+use crate::telemetry::RequestId;
 
 /// An error answer. Code and message are constants: nothing of the request comes back in them.
 #[derive(Debug, Clone)]
@@ -84,8 +84,8 @@ impl IntoResponse for ApiError {
             "request_id": self.request_id.as_str(),
         }});
         let mut response = (self.status, Json(body)).into_response();
-        self.request_id.stamp(&mut response);
         let headers = response.headers_mut();
+        self.request_id.put(headers);
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         } else if self.status == StatusCode::SERVICE_UNAVAILABLE {

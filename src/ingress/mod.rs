@@ -1,3 +1,10 @@
 //! The doors through which events enter; each ends in the pipeline and settles its own transport.
 
 pub mod oidc;
+
+mod body;
+mod gate;
+
+pub use body::{BodyError, read_body, refuse_encoding};
+pub use gate::{Gate, Permit};
+pub use oidc::{Identity, OidcVerifier, TokenError, TokenVerifier, bearer};

@@ -1,5 +1,7 @@
-//! What the service tells about itself: metrics here, log lines in the files beside.
+//! What the service tells about itself: metrics, log lines, request ids.
 
 mod metrics;
+mod request_id;
 
 pub use metrics::Metrics;
+pub use request_id::RequestId;

@@ -37,11 +37,11 @@ pub(super) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     pub(super) fn of(token: &'a str) -> Result<Self, TokenError> {
-        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, payload) = message.split_once('.').ok_or(TokenError::Malformed)?;
+        let (message, signature) = token.rsplit_once('.').ok_or(Flaw::Malformed)?;
+        let (header, payload) = message.split_once('.').ok_or(Flaw::Malformed)?;
         let empty = header.is_empty() || payload.is_empty() || signature.is_empty();
         if empty || payload.contains('.') {
-            return Err(TokenError::Malformed);
+            return Err(Flaw::Malformed.into());
         }
         Ok(Self {
             message,

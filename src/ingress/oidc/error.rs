@@ -10,6 +10,10 @@ const LONGEST_TOKEN: usize = 8 * 1024;
 /// What is wrong with a token that is no good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
+    /// There is no `Authorization` header.
+    Missing,
+    /// The header is no single bearer token, or the token has no three parts.
+    Malformed,
     /// Unreadable header, another algorithm than RS256, no key id, or a key of its own.
     Header,
     /// Unreadable claims: one is missing, repeated or of another type.
@@ -39,14 +43,8 @@ pub enum Flaw {
 /// Why a push request was not believed. No variant holds anything of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// There is no `Authorization` header.
-    #[error("no token")]
-    Missing,
-    /// The header is no single bearer token, or the token has no three parts.
-    #[error("malformed token")]
-    Malformed,
-    /// The token is no good.
-    #[error("invalid token")]
+    /// There is no token, or it is no good.
+    #[error("no valid token")]
     Invalid(Flaw),
     /// The token is good, but its owner may not push here.
     #[error("token of another identity")]
@@ -66,11 +64,11 @@ impl TokenError {
     /// Returns the word for `hookyard_push_rejected_total{reason}`; one of a fixed list.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Missing => "token_missing",
-            Self::Malformed => "token_malformed",
             Self::WrongIdentity => "wrong_identity",
             Self::KeysUnavailable => "keys_unavailable",
             Self::Invalid(flaw) => match flaw {
+                Flaw::Missing => "token_missing",
+                Flaw::Malformed => "token_malformed",
                 Flaw::Header => "token_header",
                 Flaw::Claims => "token_claims",
                 Flaw::Issuer => "wrong_issuer",
@@ -90,7 +88,7 @@ impl TokenError {
     /// Returns the status the sender gets: 401, 403 or 503.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::Missing | Self::Malformed | Self::Invalid(_) => StatusCode::UNAUTHORIZED,
+            Self::Invalid(_) => StatusCode::UNAUTHORIZED,
             Self::WrongIdentity => StatusCode::FORBIDDEN,
             Self::KeysUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -118,21 +116,21 @@ impl IntoResponse for TokenError {
 /// Takes the bearer token out of a request's headers.
 ///
 /// # Errors
-/// [`TokenError::Missing`] without an `Authorization` header; [`TokenError::Malformed`] with more
-/// than one, another scheme, or anything but one word of visible ASCII up to 8 KiB.
+/// [`Flaw::Missing`] without an `Authorization` header; [`Flaw::Malformed`] with more than one,
+/// another scheme, or anything but one word of visible ASCII up to 8 KiB.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(TokenError::Missing)?;
+    let value = values.next().ok_or(Flaw::Missing)?;
     if values.next().is_some() {
-        return Err(TokenError::Malformed);
+        return Err(Flaw::Malformed.into());
     }
-    let text = value.to_str().map_err(|_| TokenError::Malformed)?;
-    let (scheme, token) = text.split_once(' ').ok_or(TokenError::Malformed)?;
+    let text = value.to_str().map_err(|_| Flaw::Malformed)?;
+    let (scheme, token) = text.split_once(' ').ok_or(Flaw::Malformed)?;
     let token = token.trim_start_matches(' ');
     let one_word = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     if scheme.eq_ignore_ascii_case("bearer") && one_word && token.len() <= LONGEST_TOKEN {
         Ok(token)
     } else {
-        Err(TokenError::Malformed)
+        Err(Flaw::Malformed.into())
     }
 }

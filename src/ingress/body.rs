@@ -65,7 +65,7 @@ impl IntoResponse for BodyError {
 ///
 /// # Errors
 /// [`BodyError::Encoded`] with any `Content-Encoding` but `identity`.
-pub fn check_headers(headers: &HeaderMap) -> Result<(), BodyError> {
+pub fn refuse_encoding(headers: &HeaderMap) -> Result<(), BodyError> {
     let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     if headers.get_all(CONTENT_ENCODING).iter().all(plain) {
         Ok(())

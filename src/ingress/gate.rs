@@ -29,7 +29,7 @@ impl Gate {
     }
 
     /// Takes a place if there is one; never waits.
-    pub fn try_enter(&self) -> Option<Permit> {
+    pub fn enter(&self) -> Option<Permit> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         place.ok().map(Permit)
     }
