@@ -26,7 +26,7 @@ const MAX_STALE: Duration = LONGEST_LIFE;
 /// Unknown key ids cause at most one fetch in this time.
 const COOL_DOWN: Duration = Duration::from_secs(30);
 
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Why somebody wants a fetch.
@@ -64,6 +64,7 @@ struct Schedule {
 /// The issuer's keys, and the one fetch that may be under way for them.
 pub(super) struct Keys {
     url: String,
+    fetch_timeout: Duration,
     client: OnceLock<Option<reqwest::Client>>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
@@ -75,9 +76,15 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(url: String, clock: SharedClock, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(super) fn new(
+        url: String,
+        fetch_timeout: Duration,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             url,
+            fetch_timeout,
             client: OnceLock::new(),
             clock,
             metrics,
@@ -128,7 +135,7 @@ impl Keys {
         if self.kick(why) == Kick::Refused {
             return false;
         }
-        let wait = tokio::time::timeout(FETCH_TIMEOUT * 2, ended.changed());
+        let wait = tokio::time::timeout(self.fetch_timeout * 2, ended.changed());
         matches!(wait.await, Ok(Ok(())))
     }
 
@@ -208,7 +215,10 @@ impl Keys {
 
     /// Fetches the keys once, whatever the schedule says, and changes nothing.
     pub(super) async fn fetch(&self) -> Result<(KeySet, Duration), FetchError> {
-        let client = self.client.get_or_init(build_client).as_ref();
+        let client = self
+            .client
+            .get_or_init(|| build_client(self.fetch_timeout))
+            .as_ref();
         let client = client.ok_or(FetchError { code: "client" })?;
         let mut response = client.get(&self.url).send().await.map_err(code_of)?;
         if response.status() != StatusCode::OK {
@@ -264,11 +274,10 @@ impl Drop for Flight {
 }
 
 /// A client of its own rather than the upstreams' one: no retry, no redirect, one try.
-fn build_client() -> Option<reqwest::Client> {
+fn build_client(timeout: Duration) -> Option<reqwest::Client> {
     reqwest::Client::builder()
         .user_agent(concat!("hookyard/", env!("CARGO_PKG_VERSION")))
-        .timeout(FETCH_TIMEOUT)
-        .connect_timeout(FETCH_TIMEOUT / 2)
+        .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         // Minutes lie between two fetches; a kept connection would be dead by then.

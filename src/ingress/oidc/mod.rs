@@ -11,6 +11,7 @@ mod keys;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -22,7 +23,7 @@ pub use keys::FetchError;
 
 use cache::{Fingerprint, VerifiedTokens};
 use claims::{Expected, Parts, SIGNATURE_REMOVED, seconds};
-use keys::{Keys, Why};
+use keys::{FETCH_TIMEOUT, Keys, Why};
 
 use crate::clock::SharedClock;
 use crate::config::{PushAuthConfig, PushAuthMode};
@@ -87,12 +88,23 @@ enum Verdict {
 impl OidcVerifier {
     /// Makes a verifier; it has no keys until [`OidcVerifier::start`], or until the first token.
     pub fn new(config: &PushAuthConfig, clock: SharedClock, metrics: Arc<Metrics>) -> Self {
+        Self::with_fetch_timeout(config, clock, metrics, FETCH_TIMEOUT)
+    }
+
+    /// As [`OidcVerifier::new`], with another limit than 5 seconds for fetching the keys.
+    pub fn with_fetch_timeout(
+        config: &PushAuthConfig,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+        timeout: Duration,
+    ) -> Self {
+        let url = config.jwks_url.clone();
         let accounts = config.service_accounts.iter().map(String::as_str);
         Self {
             mode: config.mode,
             expected: Expected::new(config),
             accounts: accounts.map(Identity::new).collect(),
-            keys: Keys::new(config.jwks_url.clone(), Arc::clone(&clock), metrics),
+            keys: Keys::new(url, timeout, Arc::clone(&clock), metrics),
             verified: VerifiedTokens::new(),
             clock,
         }
