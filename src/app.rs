@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::routing::post;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, ApiState, EdgeOptions};
-use crate::brokers::{MemoryBroker, PubsubBroker, Publisher};
-use crate::clients::{Chargebee, Hasura};
+use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
+use crate::clients::chargebee::Chargebee;
+use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::{BusType, Config};
 use crate::egress::Egress;
@@ -120,7 +122,7 @@ impl AppBuilder {
         let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();
 
-        let publisher = match self.publisher {
+        let publisher: Arc<dyn Publisher> = match self.publisher {
             Some(publisher) => publisher,
             None => match config.bus.bus_type {
                 BusType::Memory => Arc::new(MemoryBroker::new()),
@@ -137,7 +139,11 @@ impl AppBuilder {
         let verifier = match self.verifier {
             Some(verifier) => verifier,
             None => {
-                let verifier = Arc::new(OidcVerifier::new(&config.push_auth, clock.clone())?);
+                let verifier = Arc::new(OidcVerifier::new(
+                    &config.push_auth,
+                    clock.clone(),
+                    metrics.clone(),
+                ));
                 verifier.start(&background, stop.clone());
                 verifier
             }
@@ -171,9 +177,21 @@ impl AppBuilder {
             metrics: metrics.clone(),
         };
         let api = ApiState {
-            pipeline: pipeline.clone(),
             metrics: metrics.clone(),
             server: config.server.clone(),
+            before_metrics: {
+                let pipeline = pipeline.clone();
+                Arc::new(move || pipeline.refresh_metrics())
+            },
+            handlers: {
+                let pipeline = pipeline.clone();
+                Arc::new(move || {
+                    json!({
+                        "handlers": pipeline.handlers(),
+                        "unrouted": pipeline.unrouted_kinds(),
+                    })
+                })
+            },
             ready: {
                 let stopping = stopping.clone();
                 Arc::new(move || match () {
@@ -183,7 +201,9 @@ impl AppBuilder {
                 })
             },
         };
-        let push = Router::new().route("/push", post(receive)).with_state(Arc::new(door));
+        let push = Router::new()
+            .route("/push", post(receive))
+            .with_state(Arc::new(door));
         let router = api::router(api, push);
         Ok(App {
             config,
@@ -250,7 +270,11 @@ impl App {
         let server = TaskTracker::new();
         server.spawn(served);
         server.close();
-        Ok(Running { address, app: self, server })
+        Ok(Running {
+            address,
+            app: self,
+            server,
+        })
     }
 }
 

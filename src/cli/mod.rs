@@ -1,11 +1,7 @@
 //! The command line: one file per command.
 
-mod check;
-#[cfg(feature = "sandbox")]
-mod dev;
 mod handlers;
 mod output;
-mod send;
 mod serve;
 
 use std::process::ExitCode;
@@ -17,7 +13,12 @@ use crate::error::BoxError;
 
 /// Event handler service for Hasura event triggers behind Google Pub/Sub push.
 #[derive(Parser)]
-#[command(name = "hookyard", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "hookyard",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,13 +32,6 @@ enum Command {
     /// `hookyard variables` lists what can be set. Ends on SIGTERM or Ctrl-C after the events in
     /// flight have ended.
     Serve,
-    /// Serve with embedded defaults, and play Pub/Sub, Chargebee and Hasura beside it.
-    #[cfg(feature = "sandbox")]
-    Dev(dev::DevArgs),
-    /// Send one event to a service, the way Pub/Sub would push it.
-    Send(send::SendArgs),
-    /// Check the configuration and everything the service depends on.
-    Check(check::CheckArgs),
     /// Show which handlers take which events.
     Handlers(handlers::HandlersArgs),
     /// List every environment variable as a Markdown table.
@@ -47,7 +41,10 @@ enum Command {
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&format!("cannot start: {error}")),
     };
@@ -60,10 +57,6 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode, BoxError> {
     match command {
         Command::Serve => serve::serve().await,
-        #[cfg(feature = "sandbox")]
-        Command::Dev(args) => dev::dev(args).await,
-        Command::Send(args) => send::send(args).await,
-        Command::Check(args) => check::check(args).await,
         Command::Handlers(args) => handlers::handlers(&args),
         Command::Variables => {
             output::print(&Config::variables_as_markdown());

@@ -14,7 +14,11 @@ use crate::telemetry;
 pub(super) async fn serve() -> Result<ExitCode, BoxError> {
     let config = Config::from_env()?;
     let _logs = telemetry::init(&config.log, config.bus.project.as_deref())?;
-    let app = App::builder().config(config).handlers(crate::handlers::register).build().await?;
+    let app = App::builder()
+        .config(config)
+        .handlers(crate::handlers::register)
+        .build()
+        .await?;
     app.serve().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -69,7 +69,7 @@ pub(super) fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
 ///
 /// # Errors
 /// [`Error::Malformed`] with the place that does not fit, never its value.
-pub(super) fn parse_json<T: DeserializeOwned>(
+pub(crate) fn parse_json<T: DeserializeOwned>(
     json: &str,
     event_type: &str,
     side: &str,

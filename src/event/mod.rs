@@ -16,9 +16,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use uuid::Uuid;
 
-pub(crate) use change::parse_json;
 pub use change::{Change, Row, RowChange};
 pub use hasura::{Op, Scheduled, ScheduledTrigger};
+pub(crate) use json::parse_json;
 pub use push::{Delivery, unwrap_push};
 pub use trace_context::TraceContext;
 

@@ -1,8 +1,6 @@
 //! Customers: Chargebee knows them under the same id and with the same details.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
 use crate::event::contracts::{CustomerCreated, CustomerDeleted, CustomerUpdated};
@@ -13,20 +11,17 @@ use crate::pipeline::{Completion, Context, Handler};
 #[derive(Debug, Clone, Deserialize)]
 pub struct CustomerRow {
     id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_removes")]
     email: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_removes")]
     first_name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_removes")]
     last_name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_removes")]
     company: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_removes")]
     phone: Option<String>,
 }
-
-/// A customer's details by Chargebee's names.
-type Details = BTreeMap<&'static str, String>;
 
 /// Creates or updates the Chargebee customer.
 pub struct SyncCustomer;
@@ -51,43 +46,40 @@ impl Handler for SyncCustomer {
             Op::Insert => cx.emit(&CustomerCreated { customer_id })?,
             Op::Update | Op::Manual => cx.emit(&CustomerUpdated { customer_id })?,
         }
-        put_customer(cx, &row.id, &row.details()).await
+        put_customer(cx, row).await
     }
 }
 
-/// Brings the Chargebee customer to these details, whatever an earlier run has done of it.
-async fn put_customer(cx: &Context, id: &str, details: &Details) -> Result<Completion> {
+/// Brings the Chargebee customer to the row's details, whatever an earlier run has done of it.
+async fn put_customer(cx: &Context, row: &CustomerRow) -> Result<Completion> {
     let chargebee = cx.chargebee();
-    let mut present = chargebee.customer(id).await?;
+    let mut details = chargebee.blank_details();
+    details.email.clone_from(&row.email);
+    details.first_name.clone_from(&row.first_name);
+    details.last_name.clone_from(&row.last_name);
+    details.company.clone_from(&row.company);
+    details.phone.clone_from(&row.phone);
+
+    let mut present = chargebee.customer(&row.id).await?;
     if present.is_none() {
-        match chargebee.create_customer(id, details).await {
+        match chargebee.create_customer(&row.id, &details).await {
             Ok(_) => return Ok(Completion::Done),
             // Created between the two calls, by an earlier run or by somebody else.
             Err(Error::Rejected { code, .. }) if code.as_str() == "duplicate_entry" => {
-                present = chargebee.customer(id).await?;
+                present = chargebee.customer(&row.id).await?;
             }
             Err(error) => return Err(error),
         }
     }
-    if present.is_some_and(|customer| customer.has(details)) {
+    if present.is_some_and(|customer| customer.has(&details)) {
         return Ok(Completion::Skipped("Chargebee has these details already"));
     }
-    chargebee.update_customer(id, details).await?;
+    chargebee.update_customer(&row.id, &details).await?;
     Ok(Completion::Done)
 }
 
-impl CustomerRow {
-    /// Returns the details by Chargebee's names; a column that is null is left alone there.
-    fn details(&self) -> Details {
-        [
-            ("email", &self.email),
-            ("first_name", &self.first_name),
-            ("last_name", &self.last_name),
-            ("company", &self.company),
-            ("phone", &self.phone),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value.clone()?)))
-        .collect()
-    }
+/// A null in the row removes the detail in Chargebee too; a column the trigger leaves out does
+/// not reach this function, and the detail stays as it is.
+fn null_removes<'de, D: Deserializer<'de>>(column: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(Option::deserialize(column)?.unwrap_or_default()))
 }

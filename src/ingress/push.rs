@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
 use tracing::Instrument;
 
 use super::body::{BodyError, read_body, refuse_encoding};
@@ -80,12 +80,15 @@ impl PushDoor {
     async fn accept(&self, request: Request) -> Result<Outcome, Refusal> {
         let (head, body) = request.into_parts();
         let token = bearer(&head.headers).map_err(Refusal::Token)?;
-        self.verifier.verify(token).await.map_err(Refusal::Token)?;
-        tracing::debug!(target: "hookyard::step", step = "token verified", detail = "");
+        let judged = match self.verifier.verify_now(token) {
+            Some(judged) => judged,
+            None => self.verifier.verify(token).await,
+        };
+        judged.map_err(Refusal::Token)?;
         let _place = self.gate.enter().ok_or(Refusal::Full)?;
         let budget = self.pipeline.budget();
         refuse_encoding(&head.headers).map_err(Refusal::Body)?;
-        let body = read_body(&head.headers, body, self.max_body_bytes, self.body_timeout)
+        let body = read_body(body, self.max_body_bytes, self.body_timeout)
             .await
             .map_err(Refusal::Body)?;
         let decoded = unwrap_push(&head.headers, body).and_then(Event::decode);
@@ -108,7 +111,9 @@ impl PushDoor {
 
     /// Enters the event's trace: this request becomes a span of it.
     fn follow(&self, event: &mut Event) {
-        let trace = event.trace.map_or_else(TraceContext::new_root, |trace| trace.child());
+        let trace = event
+            .trace
+            .map_or_else(TraceContext::new_root, |trace| trace.child());
         event.trace = Some(trace);
         let span = tracing::Span::current();
         if !span.is_disabled() {
@@ -125,12 +130,19 @@ impl PushDoor {
 
     fn refuse(&self, refusal: Refusal) -> Response {
         let (reason, response) = match refusal {
-            Refusal::Token(error) => (error.reason(), refuse_token(&error)),
-            Refusal::Body(error) => (error.reason(), error.status().into_response()),
-            Refusal::Full => ("overloaded", try_again(Duration::from_secs(1))),
+            Refusal::Token(error) => (error.reason(), error.into_response()),
+            Refusal::Body(error) => (error.reason(), error.into_response()),
+            Refusal::Full => ("overloaded", Gate::full()),
         };
-        self.metrics.push_rejected.with_label_values(&[reason]).inc();
-        tracing::warn!(reason, status = response.status().as_u16(), "push request refused");
+        self.metrics
+            .push_rejected
+            .with_label_values(&[reason])
+            .inc();
+        tracing::warn!(
+            reason,
+            status = response.status().as_u16(),
+            "push request refused"
+        );
         response
     }
 }
@@ -147,21 +159,13 @@ fn settle(outcome: &Outcome) -> Response {
     }
 }
 
-/// The same bytes for every bad token: the caller learns nothing from the answer.
-fn refuse_token(error: &TokenError) -> Response {
-    match error {
-        TokenError::Invalid(_) => {
-            let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            (StatusCode::UNAUTHORIZED, [challenge]).into_response()
-        }
-        TokenError::WrongIdentity(_) => StatusCode::FORBIDDEN.into_response(),
-        TokenError::KeysUnavailable => try_again(Duration::from_secs(5)),
-    }
-}
-
 fn try_again(after: Duration) -> Response {
     let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds.max(1).to_string())]).into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        [(RETRY_AFTER, seconds.max(1).to_string())],
+    )
+        .into_response()
 }
 
 fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {

@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::When;
-use crate::clients::{Call, Chargebee, ChargebeeCalls, Hasura, HasuraCalls};
+use crate::clients::Call;
+use crate::clients::chargebee::{Chargebee, ChargebeeCalls};
+use crate::clients::hasura::{Hasura, HasuraCalls};
 use crate::clock::Deadline;
 use crate::egress::{Emitted, Emitter};
 use crate::error::Result;

@@ -1,5 +1,10 @@
 //! The integration tests: one binary against the real router, over sockets.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test cannot set up is a failed test"
+)]
+
 mod decode_fixtures;
 mod decode_hasura;
 mod decode_hostile;
@@ -7,4 +12,7 @@ mod decode_push;
 mod decode_round_trip;
 mod decode_rows;
 mod logs_lines;
+mod oidc_issuer;
+mod oidc_keys;
+mod oidc_tokens;
 mod tidy;

@@ -191,6 +191,11 @@ impl ChargebeeCalls<'_> {
         }
     }
 
+    /// Returns details that leave everything as it is, to be filled in.
+    pub fn blank_details(&self) -> CustomerDetails {
+        CustomerDetails::default()
+    }
+
     /// Creates a customer under an id of our choice.
     ///
     /// # Errors

@@ -1,0 +1,96 @@
+//! The one shape of an error on our own routes: `{"error":{"code","message","request_id"}}`.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::telemetry::RequestId;
+
+/// An error answer. Code and message are constants: nothing of the request comes back in them.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: &'static str,
+    request_id: RequestId,
+}
+
+impl ApiError {
+    /// Makes an error answer.
+    pub fn new(
+        status: StatusCode,
+        code: &'static str,
+        message: &'static str,
+        request_id: RequestId,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            message,
+            request_id,
+        }
+    }
+
+    /// 404: there is no such path.
+    pub fn not_found(id: RequestId) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "no such path", id)
+    }
+
+    /// 405: the path knows other methods; axum adds which.
+    pub fn method_not_allowed(id: RequestId) -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let message = "this path does not take this method";
+        Self::new(status, "method_not_allowed", message, id)
+    }
+
+    /// 401: the admin token is missing or wrong.
+    pub fn unauthorized(id: RequestId) -> Self {
+        let message = "send `Authorization: Bearer` with the admin token";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message, id)
+    }
+
+    /// 403: no admin token is configured.
+    pub fn admin_closed(id: RequestId) -> Self {
+        let message = "closed until the operator sets ADMIN_TOKEN";
+        Self::new(StatusCode::FORBIDDEN, "admin_closed", message, id)
+    }
+
+    /// 413: the body is larger than `MAX_BODY_BYTES`.
+    pub fn body_too_large(id: RequestId) -> Self {
+        let message = "the body is too large";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message, id)
+    }
+
+    /// 415: the body is compressed.
+    pub fn unsupported_encoding(id: RequestId) -> Self {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let message = "compressed bodies are not taken";
+        Self::new(status, "unsupported_encoding", message, id)
+    }
+
+    /// 503: not now; with `Retry-After`.
+    pub fn unavailable(code: &'static str, message: &'static str, id: RequestId) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message, id)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({"error": {
+            "code": self.code,
+            "message": self.message,
+            "request_id": self.request_id.as_str(),
+        }});
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        self.request_id.put(headers);
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        } else if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,12 @@
+//! The doors through which events enter; each ends in the pipeline and settles its own transport.
+
+pub mod oidc;
+
+mod body;
+mod gate;
+mod push;
+
+pub use body::{BodyError, read_body, refuse_encoding};
+pub use gate::{Gate, Permit};
+pub use oidc::{Identity, OidcVerifier, TokenError, TokenVerifier, bearer};
+pub use push::{PushDoor, receive};
