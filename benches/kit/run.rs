@@ -1,0 +1,237 @@
+//! Runs every case against every server, turn by turn, and prints the ratios.
+//!
+//! The machine is noisy, so only figures of one round are compared, and the middle one of the
+//! rounds' ratios counts.
+
+use std::collections::BTreeMap;
+use std::env;
+
+use crate::load::{Answers, Plan, send};
+use crate::process::{Server, Upstreams};
+use crate::requests::Request;
+use crate::tokens::{Issuer, forge};
+use crate::upstreams::calls;
+
+const CONNECTIONS: usize = 32;
+
+/// The cases, each the rate of one kind of request unless it says otherwise.
+const SKIP: &str = "skip, one token";
+const FRESH: &str = "skip, new tokens";
+const DUPLICATES: &str = "duplicates";
+const FORGED: &str = "forged tokens";
+const MIXED: &str = "good beside forged";
+const FULL: &str = "full path";
+const SLOW: &str = "full path, 5 ms upstreams";
+
+/// What was measured in one round: by case and server.
+type Round = BTreeMap<(&'static str, &'static str), Figure>;
+
+#[derive(Clone, Copy)]
+struct Figure {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+    /// Processor microseconds of the server for each request.
+    cpu: f64,
+}
+
+struct Bench {
+    scale: f64,
+    upstreams: Upstreams,
+    tokens: Vec<String>,
+    forged: Vec<String>,
+    skip: Request,
+    full: Request,
+}
+
+pub(crate) fn run(service: &str) {
+    let rounds = number("ROUNDS", 3.0) as usize;
+    let scale = number("SCALE", 1.0);
+    let issuer = Issuer::new();
+    let tokens = issuer.pool((20_000.0 * scale) as usize);
+    let bench = Bench {
+        scale,
+        upstreams: Upstreams::start(&issuer.modulus()),
+        forged: tokens.iter().map(|token| forge(token)).collect(),
+        skip: Request::new(&tokens[0], "draft", "signed"),
+        full: Request::new(&tokens[0], "signed", "active"),
+        tokens,
+    };
+    println!("body {} bytes, {CONNECTIONS} connections, {rounds} rounds", crate::requests::BODY_BYTES);
+
+    let kit = env::current_exe().unwrap();
+    let kit = kit.to_str().unwrap();
+    let mut figures: Vec<Round> = Vec::new();
+    let mut sizes = Vec::new();
+    for _ in 0..rounds {
+        let mut round = Round::new();
+        bench.bare(&mut round, kit);
+        bench.others(&mut round, "plain", kit, "plain");
+        sizes.push(bench.others(&mut round, "ours", service, "serve"));
+        figures.push(round);
+    }
+    report(&figures, &sizes);
+}
+
+fn number(name: &str, default: f64) -> f64 {
+    env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// Memory in megabytes, start in milliseconds.
+struct Sizes {
+    idle: f64,
+    loaded: f64,
+    start: f64,
+}
+
+impl Bench {
+    fn count(&self, requests: f64) -> usize {
+        (requests * self.scale) as usize
+    }
+
+    fn bare(&self, round: &mut Round, kit: &str) {
+        let server = Server::start(kit, "bare", &self.upstreams, "", &self.skip);
+        self.send(&server, &[self.plan(&self.skip, 10_000.0)]);
+        let plan = self.plan(&self.skip, 150_000.0);
+        round.insert((SKIP, "bare"), self.measure(&server, &[plan], 200));
+    }
+
+    fn others(&self, round: &mut Round, name: &'static str, program: &str, word: &str) -> Sizes {
+        let server = Server::start(program, word, &self.upstreams, "", &self.skip);
+        let idle = server.resident();
+        self.send(&server, &[self.plan(&self.skip, 10_000.0)]);
+
+        let ours = name == "ours";
+        let many = if ours { 100_000.0 } else { 30_000.0 };
+        let plan = self.plan(&self.skip, many);
+        round.insert((SKIP, name), self.measure(&server, &[plan], 200));
+
+        let fresh = Plan {
+            tokens: &self.tokens,
+            requests: self.tokens.len(),
+            ..self.plan(&self.skip, 0.0)
+        };
+        round.insert((FRESH, name), self.measure(&server, &[fresh], 200));
+
+        let again = Plan {
+            first_number: None,
+            ..self.plan(&self.skip, many)
+        };
+        round.insert((DUPLICATES, name), self.measure(&server, &[again], 200));
+
+        let forged = || Plan {
+            tokens: &self.forged,
+            ..self.plan(&self.skip, 20_000.0)
+        };
+        round.insert((FORGED, name), self.measure(&server, &[forged()], 401));
+
+        let good = self.plan(&self.skip, 20_000.0);
+        round.insert((MIXED, name), self.measure(&server, &[good, forged()], 200));
+
+        let before = calls(self.upstreams.port);
+        let plan = self.plan(&self.full, 8_000.0);
+        let events = plan.requests as u64;
+        round.insert((FULL, name), self.measure(&server, &[plan], 200));
+        let made = calls(self.upstreams.port) - before;
+        assert_eq!(made, events * 4, "{name} made another number of upstream calls");
+        let loaded = server.resident();
+        let start = server.start.as_secs_f64() * 1_000.0;
+        drop(server);
+
+        let server = Server::start(program, word, &self.upstreams, "/slow", &self.skip);
+        self.send(&server, &[self.plan(&self.full, 500.0)]);
+        let plan = self.plan(&self.full, 4_000.0);
+        round.insert((SLOW, name), self.measure(&server, &[plan], 200));
+        Sizes {
+            idle,
+            loaded,
+            start,
+        }
+    }
+
+    fn plan<'a>(&self, request: &'a Request, requests: f64) -> Plan<'a> {
+        Plan {
+            request,
+            requests: self.count(requests),
+            connections: CONNECTIONS,
+            tokens: &[],
+            first_number: Some(0),
+        }
+    }
+
+    fn send(&self, server: &Server, plans: &[Plan<'_>]) -> Vec<Answers> {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let numbered: Vec<Plan<'_>> = plans
+            .iter()
+            .map(|plan| Plan {
+                first_number: plan
+                    .first_number
+                    .map(|_| NEXT.fetch_add(plan.requests as u64, Ordering::Relaxed)),
+                ..*plan
+            })
+            .collect();
+        send(server.address, &numbered)
+    }
+
+    /// Runs plans at once and takes the figures of the first.
+    fn measure(&self, server: &Server, plans: &[Plan<'_>], status: u16) -> Figure {
+        let before = server.cpu();
+        let answers = self.send(server, plans);
+        let cpu = server.cpu() - before;
+        let all: usize = plans.iter().map(|plan| plan.requests).sum();
+        let first = &answers[0];
+        let right = first.share(status);
+        assert!(right > 0.999, "answers {:?} instead of {status}", first.statuses);
+        Figure {
+            rate: first.rate(),
+            p50: first.quantile(0.5),
+            p99: first.quantile(0.99),
+            cpu: cpu.as_secs_f64() * 1e6 / all as f64,
+        }
+    }
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn report(rounds: &[Round], sizes: &[Sizes]) {
+    println!("\n{:<28}{:<8}{:>10}{:>10}{:>10}{:>10}", "case", "server", "per s", "cpu us", "p50 ms", "p99 ms");
+    for key in rounds[0].keys() {
+        let of = |get: fn(&Figure) -> f64| {
+            middle(rounds.iter().map(|round| get(&round[key])).collect())
+        };
+        println!(
+            "{:<28}{:<8}{:>10.0}{:>10.1}{:>10.2}{:>10.2}",
+            key.0, key.1, of(|f| f.rate), of(|f| f.cpu), of(|f| f.p50), of(|f| f.p99),
+        );
+    }
+
+    let ratio = |a: (&'static str, &'static str), b: (&'static str, &'static str), get: fn(&Figure) -> f64| {
+        middle(rounds.iter().map(|round| get(&round[&a]) / get(&round[&b])).collect())
+    };
+    let rate = |case, base: (&'static str, &'static str)| ratio((case, "ours"), base, |f| f.rate);
+    let size = |get: fn(&Sizes) -> f64| middle(sizes.iter().map(get).collect());
+    let least = |name: &str, value: f64, target: f64| line(name, value, target, value >= target, "at least");
+    let most = |name: &str, value: f64, target: f64| line(name, value, target, value <= target, "at most");
+    println!("\n{:<44}{:>10}{:>18}", "target", "measured", "");
+    least("skip path / bare", rate(SKIP, (SKIP, "bare")), 0.5);
+    least("skip path / plain", rate(SKIP, (SKIP, "plain")), 3.0);
+    least("skip path with new tokens / plain", rate(FRESH, (FRESH, "plain")), 0.95);
+    least("duplicates / bare", rate(DUPLICATES, (SKIP, "bare")), 0.6);
+    least("forged / plain", rate(FORGED, (FORGED, "plain")), 1.0);
+    least("good beside forged / plain", rate(MIXED, (MIXED, "plain")), 1.0);
+    least("full path / plain", rate(FULL, (FULL, "plain")), 0.9);
+    let p99 = ratio((SLOW, "ours"), (SLOW, "plain"), |f| f.p99);
+    most("p99 with 5 ms upstreams / plain", p99, 1.3);
+    most("resident memory idle, MB", size(|s| s.idle), 25.0);
+    most("resident memory loaded, 100,000 ids, MB", size(|s| s.loaded), 80.0);
+    most("start to first 200, ms", size(|s| s.start), 50.0);
+}
+
+fn line(name: &str, value: f64, target: f64, met: bool, word: &str) {
+    let verdict = if met { "ok" } else { "MISSED" };
+    println!("{name:<44}{value:>10.2}   {word} {target:<8}{verdict}");
+}
