@@ -1,0 +1,50 @@
+# One place for all that is not tried again by itself: what the service gives up on (it publishes
+# the original bytes with hookyard-* attributes) and what Pub/Sub gives up on (it adds
+# CloudPubSubDeadLetter* attributes).
+
+resource "google_pubsub_topic" "dead_letters" {
+  name                       = "${var.name}-dead-letters"
+  message_retention_duration = "${var.retention_days.dead_letters * local.day}s"
+  labels                     = local.labels
+
+  dynamic "message_storage_policy" {
+    for_each = length(var.message_regions) == 0 ? [] : [var.message_regions]
+
+    content {
+      allowed_persistence_regions = message_storage_policy.value
+    }
+  }
+}
+
+# A topic without a subscription keeps nothing that anybody could pull.
+resource "google_pubsub_subscription" "dead_letters" {
+  name                       = "${var.name}-dead-letters"
+  topic                      = google_pubsub_topic.dead_letters.id
+  ack_deadline_seconds       = 600 # time to look at one before it shows up again
+  message_retention_duration = "${var.retention_days.dead_letters * local.day}s"
+  labels                     = local.labels
+
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+resource "google_pubsub_topic_iam_member" "runtime_publishes_dead_letters" {
+  topic  = google_pubsub_topic.dead_letters.name
+  role   = "roles/pubsub.publisher"
+  member = "serviceAccount:${local.runtime_account}"
+}
+
+resource "google_pubsub_topic_iam_member" "pubsub_publishes_dead_letters" {
+  topic  = google_pubsub_topic.dead_letters.name
+  role   = "roles/pubsub.publisher"
+  member = local.pubsub_agent
+}
+
+resource "google_pubsub_subscription_iam_member" "dead_letter_reader" {
+  for_each = var.dead_letter_readers
+
+  subscription = google_pubsub_subscription.dead_letters.name
+  role         = "roles/pubsub.subscriber"
+  member       = each.value
+}
