@@ -78,7 +78,10 @@ impl Server {
             .env("PUSH_AUDIENCE", AUDIENCE)
             .env("PUSH_SERVICE_ACCOUNT", ACCOUNT)
             .env("OIDC_JWKS_URL", format!("{upstream}/jwks"))
-            .env("HASURA_GRAPHQL_URL", format!("{upstream}{prefix}/v1/graphql"))
+            .env(
+                "HASURA_GRAPHQL_URL",
+                format!("{upstream}{prefix}/v1/graphql"),
+            )
             .env("HASURA_ADMIN_SECRET", "secret")
             .env("CHARGEBEE_URL", format!("{upstream}{prefix}"))
             .env("CHARGEBEE_API_KEY", "key")
@@ -94,7 +97,10 @@ impl Server {
         };
         while !ready() {
             assert!(child.try_wait().unwrap().is_none(), "{program} gave up");
-            assert!(started.elapsed() < Duration::from_secs(20), "no 200 from {program}");
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "no 200 from {program}"
+            );
             thread::sleep(Duration::from_micros(500));
         }
         Self {

@@ -57,7 +57,10 @@ pub(crate) fn run(service: &str) {
         full: Request::new(&tokens[0], "signed", "active"),
         tokens,
     };
-    println!("body {} bytes, {CONNECTIONS} connections, {rounds} rounds", crate::requests::BODY_BYTES);
+    println!(
+        "body {} bytes, {CONNECTIONS} connections, {rounds} rounds",
+        crate::requests::BODY_BYTES
+    );
 
     let kit = env::current_exe().unwrap();
     let kit = kit.to_str().unwrap();
@@ -133,7 +136,11 @@ impl Bench {
         let events = plan.requests as u64;
         round.insert((FULL, name), self.measure(&server, &[plan], 200));
         let made = calls(self.upstreams.port) - before;
-        assert_eq!(made, events * 4, "{name} made another number of upstream calls");
+        assert_eq!(
+            made,
+            events * 4,
+            "{name} made another number of upstream calls"
+        );
         let loaded = server.resident();
         let start = server.start.as_secs_f64() * 1_000.0;
         drop(server);
@@ -182,7 +189,11 @@ impl Bench {
         let all: usize = plans.iter().map(|plan| plan.requests).sum();
         let first = &answers[0];
         let right = first.share(status);
-        assert!(right > 0.999, "answers {:?} instead of {status}", first.statuses);
+        assert!(
+            right > 0.999,
+            "answers {:?} instead of {status}",
+            first.statuses
+        );
         Figure {
             rate: first.rate(),
             p50: first.quantile(0.5),
@@ -198,36 +209,65 @@ fn middle(mut values: Vec<f64>) -> f64 {
 }
 
 fn report(rounds: &[Round], sizes: &[Sizes]) {
-    println!("\n{:<28}{:<8}{:>10}{:>10}{:>10}{:>10}", "case", "server", "per s", "cpu us", "p50 ms", "p99 ms");
+    println!(
+        "\n{:<28}{:<8}{:>10}{:>10}{:>10}{:>10}",
+        "case", "server", "per s", "cpu us", "p50 ms", "p99 ms"
+    );
     for key in rounds[0].keys() {
-        let of = |get: fn(&Figure) -> f64| {
-            middle(rounds.iter().map(|round| get(&round[key])).collect())
-        };
+        let of =
+            |get: fn(&Figure) -> f64| middle(rounds.iter().map(|round| get(&round[key])).collect());
         println!(
             "{:<28}{:<8}{:>10.0}{:>10.1}{:>10.2}{:>10.2}",
-            key.0, key.1, of(|f| f.rate), of(|f| f.cpu), of(|f| f.p50), of(|f| f.p99),
+            key.0,
+            key.1,
+            of(|f| f.rate),
+            of(|f| f.cpu),
+            of(|f| f.p50),
+            of(|f| f.p99),
         );
     }
 
-    let ratio = |a: (&'static str, &'static str), b: (&'static str, &'static str), get: fn(&Figure) -> f64| {
-        middle(rounds.iter().map(|round| get(&round[&a]) / get(&round[&b])).collect())
+    let ratio = |a: (&'static str, &'static str),
+                 b: (&'static str, &'static str),
+                 get: fn(&Figure) -> f64| {
+        middle(
+            rounds
+                .iter()
+                .map(|round| get(&round[&a]) / get(&round[&b]))
+                .collect(),
+        )
     };
     let rate = |case, base: (&'static str, &'static str)| ratio((case, "ours"), base, |f| f.rate);
     let size = |get: fn(&Sizes) -> f64| middle(sizes.iter().map(get).collect());
-    let least = |name: &str, value: f64, target: f64| line(name, value, target, value >= target, "at least");
-    let most = |name: &str, value: f64, target: f64| line(name, value, target, value <= target, "at most");
+    let least = |name: &str, value: f64, target: f64| {
+        line(name, value, target, value >= target, "at least")
+    };
+    let most =
+        |name: &str, value: f64, target: f64| line(name, value, target, value <= target, "at most");
     println!("\n{:<44}{:>10}{:>18}", "target", "measured", "");
     least("skip path / bare", rate(SKIP, (SKIP, "bare")), 0.5);
     least("skip path / plain", rate(SKIP, (SKIP, "plain")), 3.0);
-    least("skip path with new tokens / plain", rate(FRESH, (FRESH, "plain")), 0.95);
+    least(
+        "skip path with new tokens / plain",
+        rate(FRESH, (FRESH, "plain")),
+        0.95,
+    );
     least("duplicates / bare", rate(DUPLICATES, (SKIP, "bare")), 0.6);
     least("forged / plain", rate(FORGED, (FORGED, "plain")), 1.0);
-    least("good beside forged / plain", rate(MIXED, (MIXED, "plain")), 1.0);
+    least(
+        "good beside forged / plain",
+        rate(MIXED, (MIXED, "plain")),
+        1.0,
+    );
     least("full path / plain", rate(FULL, (FULL, "plain")), 0.9);
     let p99 = ratio((SLOW, "ours"), (SLOW, "plain"), |f| f.p99);
     most("p99 with 5 ms upstreams / plain", p99, 1.3);
     most("resident memory idle, MB", size(|s| s.idle), 25.0);
-    most("resident memory loaded, 100,000 ids, MB", size(|s| s.loaded), 80.0);
+    most(
+        "resident memory loaded, 100,000 ids, MB",
+        size(|s| s.loaded),
+        80.0,
+    );
     most("start to first 200, ms", size(|s| s.start), 50.0);
 }
 

@@ -45,7 +45,11 @@ impl Issuer {
             self.issued,
         );
         let encode = |text: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(text);
-        let signed = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
+        let signed = format!(
+            "{}.{}",
+            encode(header.as_bytes()),
+            encode(claims.as_bytes())
+        );
         let mut signature = vec![0; self.key.public_modulus_len()];
         let random = SystemRandom::new();
         let message = signed.as_bytes();
