@@ -31,6 +31,7 @@ pub struct App {
     config: Config,
     router: Router,
     pipeline: Arc<Pipeline>,
+    gate: Gate,
     egress: Arc<Egress>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
@@ -167,10 +168,11 @@ impl AppBuilder {
             tasks: tasks.clone(),
         }));
         let stopping = Arc::new(AtomicBool::new(false));
+        let gate = Gate::new(config.server.max_in_flight);
         let door = PushDoor {
             pipeline: pipeline.clone(),
             verifier: verifier.clone(),
-            gate: Gate::new(config.server.max_in_flight),
+            gate: gate.clone(),
             max_body_bytes: config.server.max_body_bytes,
             body_timeout: config.server.body_timeout,
             clock: clock.clone(),
@@ -209,6 +211,7 @@ impl AppBuilder {
             config,
             router,
             pipeline,
+            gate,
             egress,
             metrics,
             clock,
@@ -229,6 +232,11 @@ impl App {
     /// Returns the pipeline, for what is shown about it.
     pub fn pipeline(&self) -> &Arc<Pipeline> {
         &self.pipeline
+    }
+
+    /// Returns how many push requests are being worked on.
+    pub fn in_flight(&self) -> usize {
+        self.gate.in_flight()
     }
 
     /// Returns the metrics.

@@ -26,6 +26,8 @@ pub mod clients;
 pub mod api;
 pub mod app;
 pub mod cli;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 
 pub mod clock;
 pub mod config;

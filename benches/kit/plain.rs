@@ -143,7 +143,8 @@ impl Plain {
             "variables": {"id": contract.id, "subscription_id": subscription},
         });
         let (row, found) = tokio::join!(self.graphql(&find), self.chargebee(&path, None));
-        (row?, found?);
+        row?;
+        found?;
         let form = format!("cf_contract_id={}", contract.id);
         self.chargebee(&format!("{path}/update_for_items"), Some(form))
             .await?;

@@ -51,7 +51,9 @@ impl Emulator {
     /// # Errors
     /// When the emulator does not answer or refuses.
     pub async fn create_topic(&self, topic: &str) -> Result<(), BoxError> {
-        self.call(Method::PUT, &format!("topics/{topic}"), &json!({})).await.map(drop)
+        self.call(Method::PUT, &format!("topics/{topic}"), &json!({}))
+            .await
+            .map(drop)
     }
 
     /// Makes a push subscription that pushes to `endpoint`.
@@ -71,7 +73,9 @@ impl Emulator {
             "ackDeadlineSeconds": ack_deadline_seconds,
             "retryPolicy": {"minimumBackoff": "1s", "maximumBackoff": "10s"},
         });
-        self.call(Method::PUT, &format!("subscriptions/{name}"), &options).await.map(drop)
+        self.call(Method::PUT, &format!("subscriptions/{name}"), &options)
+            .await
+            .map(drop)
     }
 
     /// Makes a pull subscription, to read a topic back.
@@ -80,7 +84,9 @@ impl Emulator {
     /// As [`Emulator::create_topic`].
     pub async fn create_pull_subscription(&self, name: &str, topic: &str) -> Result<(), BoxError> {
         let options = json!({"topic": format!("projects/{}/topics/{topic}", self.project)});
-        self.call(Method::PUT, &format!("subscriptions/{name}"), &options).await.map(drop)
+        self.call(Method::PUT, &format!("subscriptions/{name}"), &options)
+            .await
+            .map(drop)
     }
 
     /// Publishes a message and returns its id.
@@ -96,7 +102,9 @@ impl Emulator {
         let attributes: BTreeMap<_, _> = attributes.iter().copied().collect();
         let message = json!({"data": STANDARD.encode(data), "attributes": attributes});
         let body = json!({"messages": [message]});
-        let answer = self.call(Method::POST, &format!("topics/{topic}:publish"), &body).await?;
+        let answer = self
+            .call(Method::POST, &format!("topics/{topic}:publish"), &body)
+            .await?;
         let id = answer["messageIds"][0].as_str();
         Ok(id.ok_or("the emulator gave no message id")?.to_owned())
     }
@@ -108,21 +116,36 @@ impl Emulator {
     pub async fn pull(&self, subscription: &str) -> Result<Vec<Pulled>, BoxError> {
         let path = format!("subscriptions/{subscription}");
         let body = json!({"maxMessages": 100, "returnImmediately": true});
-        let answer = self.call(Method::POST, &format!("{path}:pull"), &body).await?;
-        let received = answer["receivedMessages"].as_array().cloned().unwrap_or_default();
+        let answer = self
+            .call(Method::POST, &format!("{path}:pull"), &body)
+            .await?;
+        let received = answer["receivedMessages"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         if !received.is_empty() {
             let ids: Vec<&Value> = received.iter().map(|message| &message["ackId"]).collect();
             let body = json!({"ackIds": ids});
-            self.call(Method::POST, &format!("{path}:acknowledge"), &body).await?;
+            self.call(Method::POST, &format!("{path}:acknowledge"), &body)
+                .await?;
         }
-        Ok(received.iter().map(|received| pulled(&received["message"])).collect())
+        Ok(received
+            .iter()
+            .map(|received| pulled(&received["message"]))
+            .collect())
     }
 
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, BoxError> {
         let request = self.client.request(method, format!("{}/{path}", self.base));
-        let request = request.header("content-type", "application/json").body(body.to_string());
+        let request = request
+            .header("content-type", "application/json")
+            .body(body.to_string());
         let response = request.send().await.map_err(|error| {
-            let why = if error.is_connect() { "is not reachable" } else { "did not answer" };
+            let why = if error.is_connect() {
+                "is not reachable"
+            } else {
+                "did not answer"
+            };
             format!("the Pub/Sub emulator {why}; check PUBSUB_EMULATOR_HOST")
         })?;
         let status = response.status().as_u16();
@@ -136,11 +159,19 @@ impl Emulator {
 }
 
 fn pulled(message: &Value) -> Pulled {
-    let attributes = message["attributes"].as_object().cloned().unwrap_or_default();
+    let attributes = message["attributes"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
     let text = |value: Value| value.as_str().unwrap_or_default().to_owned();
     Pulled {
         message_id: message["messageId"].as_str().unwrap_or_default().to_owned(),
-        data: STANDARD.decode(message["data"].as_str().unwrap_or_default()).unwrap_or_default(),
-        attributes: attributes.into_iter().map(|(name, value)| (name, text(value))).collect(),
+        data: STANDARD
+            .decode(message["data"].as_str().unwrap_or_default())
+            .unwrap_or_default(),
+        attributes: attributes
+            .into_iter()
+            .map(|(name, value)| (name, text(value)))
+            .collect(),
     }
 }

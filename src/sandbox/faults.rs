@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::http::Reply;
@@ -28,6 +29,8 @@ pub enum Fault {
     ResetAfter,
     /// Does the work and closes the connection in the middle of the answer.
     CutShort,
+    /// Waits for [`Hold::release`] before doing the work.
+    Held(Hold),
     /// Never answers and does nothing.
     Hang,
     /// Does the work and never answers.
@@ -73,6 +76,7 @@ impl Fault {
             Self::ResetBefore => "reset_before",
             Self::ResetAfter => "reset_after",
             Self::CutShort => "cut_short",
+            Self::Held(_) => "held",
             Self::Hang => "hang",
             Self::HangAfter => "hang_after",
         }
@@ -84,6 +88,10 @@ impl Fault {
             Self::Answer(reply) => Some(reply.clone()),
             Self::ResetBefore => Some(Reply::dropped()),
             Self::Hang => std::future::pending().await,
+            Self::Held(hold) => {
+                hold.wait().await;
+                None
+            }
             Self::Slow(delay) => {
                 clock.sleep(*delay).await;
                 None
@@ -112,8 +120,43 @@ impl Fault {
                 clock.sleep(delay).await;
                 reply
             }
-            Self::Answer(_) | Self::Slow(_) | Self::ResetBefore | Self::Hang => reply,
+            Self::Answer(_) | Self::Slow(_) | Self::Held(_) | Self::ResetBefore | Self::Hang => {
+                reply
+            }
         }
+    }
+}
+
+/// Keeps requests waiting until they are let go. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Hold(Arc<HoldInner>);
+
+#[derive(Debug, Default)]
+struct HoldInner {
+    waiting: watch::Sender<usize>,
+    open: watch::Sender<bool>,
+}
+
+impl Hold {
+    /// Waits until `count` requests have come in and are held.
+    pub async fn held(&self, count: usize) {
+        // The sender lives as long as this handle, so waiting cannot fail.
+        self.0
+            .waiting
+            .subscribe()
+            .wait_for(|waiting| *waiting >= count)
+            .await
+            .ok();
+    }
+
+    /// Lets everything go on, what is held and what is to come.
+    pub fn release(&self) {
+        self.0.open.send_replace(true);
+    }
+
+    async fn wait(&self) {
+        self.0.waiting.send_modify(|waiting| *waiting += 1);
+        self.0.open.subscribe().wait_for(|open| *open).await.ok();
     }
 }
 
@@ -214,7 +257,9 @@ impl Chances {
             return None;
         }
         let which = xxh3_64_with_seed(b"which", throw) % self.faults.len() as u64;
-        self.faults.get(usize::try_from(which).unwrap_or(0)).cloned()
+        self.faults
+            .get(usize::try_from(which).unwrap_or(0))
+            .cloned()
     }
 }
 

@@ -54,7 +54,8 @@ impl Request {
     /// Returns the path's segments, percent-decoded one by one.
     pub fn segments(&self) -> Vec<String> {
         let path = self.path.trim_start_matches('/').split('/');
-        let decoded = path.map(|part| percent_encoding::percent_decode_str(part).decode_utf8_lossy());
+        let decoded =
+            path.map(|part| percent_encoding::percent_decode_str(part).decode_utf8_lossy());
         decoded.map(|part| part.into_owned()).collect()
     }
 }
@@ -134,7 +135,10 @@ impl Reply {
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
         headers.insert(CONTENT_LENGTH, length.into());
         for (name, value) in self.headers {
             if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) {
@@ -184,7 +188,12 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, answers: Answers, stop: CancellationToken, tasks: TaskTracker) {
+async fn accept(
+    listener: TcpListener,
+    answers: Answers,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -218,7 +227,9 @@ async fn read(request: http::Request<Incoming>) -> Result<Request, Closed> {
     let (head, body) = request.into_parts();
     let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
     let query = head.uri.query().unwrap_or_default();
-    let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let query = url::form_urlencoded::parse(query.as_bytes())
+        .into_owned()
+        .collect();
     Ok(Request {
         method: head.method,
         path: head.uri.path().to_owned(),

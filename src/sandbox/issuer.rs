@@ -103,7 +103,11 @@ impl Issuer {
 
     /// Returns the claims of a good token, to be changed at will.
     pub fn claims(&self, audience: &str, email: &str, ttl: Duration) -> Value {
-        let now = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = self
+            .clock
+            .now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         json!({
             "iss": "https://accounts.google.com", "aud": audience,
             "azp": "113774264463038321964", "sub": "113774264463038321964",
@@ -131,7 +135,14 @@ impl Issuer {
         let mut signature = vec![0; key.pair.public_modulus_len()];
         let random = SystemRandom::new();
         // Signing fails on a broken key only; the token is then as bad as it should be.
-        key.pair.sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature).ok();
+        key.pair
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &random,
+                signed.as_bytes(),
+                &mut signature,
+            )
+            .ok();
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
@@ -188,7 +199,9 @@ impl Issuer {
             keys.max_age
         };
         let fault = self.faults.draw(request.path.as_bytes());
-        let lost = fault.as_ref().is_some_and(|fault| fault.loses_the_request());
+        let lost = fault
+            .as_ref()
+            .is_some_and(|fault| fault.loses_the_request());
         self.journal.write(Entry {
             at: self.clock.now(),
             upstream: "jwks",

@@ -83,12 +83,19 @@ impl Journal {
     /// Returns what came from one upstream, oldest first.
     pub fn of(&self, upstream: &str) -> Vec<Entry> {
         let entries = lock(&self.0);
-        entries.iter().filter(|entry| entry.upstream == upstream).cloned().collect()
+        entries
+            .iter()
+            .filter(|entry| entry.upstream == upstream)
+            .cloned()
+            .collect()
     }
 
     /// Returns how many requests did `what`.
     pub fn count(&self, what: Did) -> usize {
-        lock(&self.0).iter().filter(|entry| entry.did == what).count()
+        lock(&self.0)
+            .iter()
+            .filter(|entry| entry.did == what)
+            .count()
     }
 
     /// Forgets everything, for a test that looks at one step at a time.

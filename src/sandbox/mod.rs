@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 pub use broker::FlakyBroker;
 pub use chargebee::Chargebee;
 pub use emulator::{Emulator, Pulled};
-pub use faults::{Fault, Faults};
+pub use faults::{Fault, Faults, Hold};
 pub use hasura::Hasura;
 pub use http::{Reply, Request, loopback_client};
 pub use issuer::{HOUR, Issuer, JWKS_PATH};

@@ -71,13 +71,25 @@ impl Proxy {
         let Some(target) = lock(&self.target).clone() else {
             return Reply::text(503, "no service to pass this on to\n");
         };
-        let token = self.issuer.token(&target.audience, &target.service_account, HOUR);
+        let token = self
+            .issuer
+            .token(&target.audience, &target.service_account, HOUR);
         let mut headers = request.headers.clone();
         // Those of this connection, and whatever credential the caller may have brought.
-        for name in ["host", "connection", "content-length", "transfer-encoding", "authorization"] {
+        for name in [
+            "host",
+            "connection",
+            "content-length",
+            "transfer-encoding",
+            "authorization",
+        ] {
             headers.remove(name);
         }
-        let sent = self.client.post(&target.endpoint).headers(headers).bearer_auth(token);
+        let sent = self
+            .client
+            .post(&target.endpoint)
+            .headers(headers)
+            .bearer_auth(token);
         let Ok(response) = sent.body(request.body.clone()).send().await else {
             return Reply::text(502, "the service did not answer\n");
         };
@@ -85,13 +97,20 @@ impl Proxy {
         let mut passed = lock(&self.passed);
         if passed.len() < KEPT {
             let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
-            let message_id = body["message"]["messageId"].as_str().unwrap_or_default().to_owned();
+            let message_id = body["message"]["messageId"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
             passed.push(Passed { message_id, status });
         }
         drop(passed);
         let mut reply = Reply::text(status, "");
         for name in ["x-request-id", "retry-after", "www-authenticate"] {
-            if let Some(value) = response.headers().get(name).and_then(|value| value.to_str().ok()) {
+            if let Some(value) = response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+            {
                 reply = reply.with(name, value);
             }
         }

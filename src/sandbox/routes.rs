@@ -78,7 +78,10 @@ impl Parts {
             .collect();
         let attributes: Vec<_> = attributes.into_iter().collect();
         let key = request.parameter("key");
-        match self.pusher.publish(topic, request.body.clone(), &attributes, key) {
+        match self
+            .pusher
+            .publish(topic, request.body.clone(), &attributes, key)
+        {
             Ok(message_id) => Reply::json(200, &json!({"messageId": message_id})),
             Err(error) => Reply::text(400, format!("{error}\n")),
         }

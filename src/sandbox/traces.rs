@@ -142,7 +142,11 @@ where
             let Some(collected) = extensions.get::<Collected>() else {
                 continue;
             };
-            let since = self.0.clock.monotonic().saturating_duration_since(collected.started);
+            let since = self
+                .0
+                .clock
+                .monotonic()
+                .saturating_duration_since(collected.started);
             let mut step = Step {
                 at_ms: since.as_secs_f64() * 1000.0,
                 step: String::new(),
@@ -203,6 +207,8 @@ impl Visit for Said<'_> {
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.steps.iter().try_for_each(|step| writeln!(f, "{} {}", step.step, step.detail))
+        self.steps
+            .iter()
+            .try_for_each(|step| writeln!(f, "{} {}", step.step, step.detail))
     }
 }

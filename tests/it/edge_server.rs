@@ -131,6 +131,7 @@ impl Edge {
         });
         let (verifier, stopping) = (issuer.verifier.clone(), shutdown.clone());
         let state = ApiState {
+            before_metrics: Arc::new(|| {}),
             server: server_config(admin_token),
             metrics: issuer.metrics.clone(),
             handlers: Arc::new(|| json!([{"name": "activate_contract"}])),

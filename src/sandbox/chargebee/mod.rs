@@ -107,12 +107,20 @@ impl Chargebee {
 
     /// Returns a subscription as the API shows it.
     pub fn subscription(&self, id: &str) -> Option<Value> {
-        lock(&self.state).subscriptions.get(id).cloned().map(Value::Object)
+        lock(&self.state)
+            .subscriptions
+            .get(id)
+            .cloned()
+            .map(Value::Object)
     }
 
     /// Returns a customer as the API shows it.
     pub fn customer(&self, id: &str) -> Option<Value> {
-        lock(&self.state).customers.get(id).cloned().map(Value::Object)
+        lock(&self.state)
+            .customers
+            .get(id)
+            .cloned()
+            .map(Value::Object)
     }
 
     /// Returns the number of subscriptions and of customers.
@@ -129,7 +137,11 @@ impl Chargebee {
     pub(super) async fn answer(&self, request: Request) -> Reply {
         let key = request.header(IDEMPOTENCY_HEADER).map(str::to_owned);
         let hash = identity(&request.path, &request.body);
-        let told = format!("{} {} {hash}", request.method, key.as_deref().unwrap_or_default());
+        let told = format!(
+            "{} {} {hash}",
+            request.method,
+            key.as_deref().unwrap_or_default()
+        );
         let fault = self.faults.draw(told.as_bytes());
         let lost = fault.as_ref().is_some_and(Fault::loses_the_request);
         let mut entry = Entry {
@@ -164,7 +176,12 @@ impl Chargebee {
     /// Checks credentials and the idempotency key around the work itself.
     fn work(&self, request: &Request, key: Option<&str>, fingerprint: u64) -> Worked {
         if request.header("authorization") != Some(self.authorization.as_str()) {
-            return refused(401, "api_authentication_failed", "Sorry, authentication failed", None);
+            return refused(
+                401,
+                "api_authentication_failed",
+                "Sorry, authentication failed",
+                None,
+            );
         }
         let mut state = lock(&self.state);
         let Some(key) = key.filter(|_| request.method == http::Method::POST) else {
@@ -175,21 +192,29 @@ impl Chargebee {
             return refused(400, "param_wrong_value", what, Some(IDEMPOTENCY_HEADER));
         }
         let now = self.clock.monotonic();
-        let known = state.remembered.get(key).filter(|known| {
-            now.saturating_duration_since(known.at) < REMEMBERED
-        });
+        let known = state
+            .remembered
+            .get(key)
+            .filter(|known| now.saturating_duration_since(known.at) < REMEMBERED);
         if let Some(known) = known {
             if known.fingerprint != fingerprint {
                 let what = "the idempotency key was used for another request";
                 return refused(422, "unable_to_process_request", what, None);
             }
             let reply = known.reply.clone().with(IDEMPOTENCY_REPLAYED, "true");
-            return Worked { reply, did: Did::Replay };
+            return Worked {
+                reply,
+                did: Did::Replay,
+            };
         }
         let worked = routes::work(&mut state, request, &self.clock);
         if worked.reply.status == 200 {
             let reply = worked.reply.clone();
-            let known = Remembered { at: now, fingerprint, reply };
+            let known = Remembered {
+                at: now,
+                fingerprint,
+                reply,
+            };
             state.remembered.insert(key.to_owned(), known);
         }
         worked
@@ -204,7 +229,8 @@ impl State {
             "currency_code": "EUR", "billing_period": 1, "billing_period_unit": "month",
             "current_term_end": 1_900_000_000, "resource_version": 1, "deleted": false,
         });
-        self.subscriptions.insert(id.to_owned(), row.as_object().cloned().unwrap_or_default());
+        self.subscriptions
+            .insert(id.to_owned(), row.as_object().cloned().unwrap_or_default());
         let row = json!({"id": customer, "object": "customer", "deleted": false});
         let row = row.as_object().cloned().unwrap_or_default();
         self.customers.entry(customer).or_insert(row);

@@ -17,7 +17,11 @@ type Form = Vec<(String, String)>;
 pub(super) fn work(state: &mut State, request: &Request, clock: &SharedClock) -> Worked {
     let segments = request.segments();
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let now = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = clock
+        .now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     match (request.method.as_str(), &parts[..]) {
         ("GET", ["api", "v2", "subscriptions"]) => list(state, request),
         ("GET", ["api", "v2", "subscriptions", id]) => match state.subscription(id) {
@@ -49,7 +53,12 @@ pub(super) fn work(state: &mut State, request: &Request, clock: &SharedClock) ->
             }
         }
         _ if request.method == Method::GET => no_such_path(),
-        _ => refused(405, "http_method_not_supported", "the method is not supported", None),
+        _ => refused(
+            405,
+            "http_method_not_supported",
+            "the method is not supported",
+            None,
+        ),
     }
 }
 
@@ -58,12 +67,24 @@ fn no_such_path() -> Worked {
 }
 
 fn list(state: &State, request: &Request) -> Worked {
-    let limit = request.parameter("limit").and_then(|text| text.parse().ok()).unwrap_or(10);
+    let limit = request
+        .parameter("limit")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(10);
     if !(1..=100).contains(&limit) {
-        return refused(400, "param_wrong_value", "limit : must be 1 to 100", Some("limit"));
+        return refused(
+            400,
+            "param_wrong_value",
+            "limit : must be 1 to 100",
+            Some("limit"),
+        );
     }
-    let rows: Vec<Value> =
-        state.subscriptions.values().take(limit).map(|row| state.shown(row)).collect();
+    let rows: Vec<Value> = state
+        .subscriptions
+        .values()
+        .take(limit)
+        .map(|row| state.shown(row))
+        .collect();
     found(&json!({"list": rows}))
 }
 
@@ -73,14 +94,19 @@ fn form(request: &Request) -> Result<Form, Worked> {
         let what = "the body has to be application/x-www-form-urlencoded";
         return Err(refused(400, "invalid_request", what, None));
     }
-    Ok(url::form_urlencoded::parse(&request.body).into_owned().collect())
+    Ok(url::form_urlencoded::parse(&request.body)
+        .into_owned()
+        .collect())
 }
 
 fn update(state: &mut State, id: &str, form: &Form, now: u64) -> Worked {
     if state.subscription(id).is_none() {
         return not_found(id);
     }
-    if let Some((name, _)) = form.iter().find(|(name, _)| !is_subscription_parameter(name)) {
+    if let Some((name, _)) = form
+        .iter()
+        .find(|(name, _)| !is_subscription_parameter(name))
+    {
         let what = format!("{name} : unknown parameter");
         return refused(400, "invalid_request", &what, Some(name));
     }
@@ -106,13 +132,19 @@ fn cancel(state: &mut State, id: &str, form: &Form, now: u64) -> Worked {
         "cancel_option" => value == "end_of_term",
         _ => false,
     });
-    let status = row.get("status").and_then(Value::as_str).unwrap_or_default();
+    let status = row
+        .get("status")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if status == "cancelled" || (status == "non_renewing" && at_term_end) {
         let what = "the subscription is cancelled already";
         return refused(409, "invalid_state_for_request", what, None);
     }
     let (status, when) = match at_term_end {
-        true => ("non_renewing", row.get("current_term_end").cloned().unwrap_or(now.into())),
+        true => (
+            "non_renewing",
+            row.get("current_term_end").cloned().unwrap_or(now.into()),
+        ),
         false => ("cancelled", now.into()),
     };
     row.insert("status".to_owned(), status.into());
@@ -127,7 +159,10 @@ fn create_customer(state: &mut State, form: &Form, now: u64) -> Worked {
         return refused;
     }
     let version = state.next_version();
-    let given = form.iter().find(|(name, _)| name == "id").map(|(_, value)| value.clone());
+    let given = form
+        .iter()
+        .find(|(name, _)| name == "id")
+        .map(|(_, value)| value.clone());
     let id = given.unwrap_or_else(|| format!("cust_{version}"));
     if state.customers.contains_key(&id) {
         let what = format!("id : The value {id} is already present.");
@@ -172,8 +207,15 @@ fn is_subscription_parameter(name: &str) -> bool {
     name.starts_with("cf_")
         || matches!(
             name,
-            "meta_data" | "end_of_term" | "subscription_items" | "plan_id" | "po_number"
-                | "invoice_notes" | "prorate" | "replace_items_list" | "shipping_address"
+            "meta_data"
+                | "end_of_term"
+                | "subscription_items"
+                | "plan_id"
+                | "po_number"
+                | "invoice_notes"
+                | "prorate"
+                | "replace_items_list"
+                | "shipping_address"
         )
 }
 
@@ -209,7 +251,10 @@ impl State {
 
     /// Returns a subscription with its customer, as the API does.
     fn shown(&self, row: &Row) -> Value {
-        let customer = row.get("customer_id").and_then(Value::as_str).unwrap_or_default();
+        let customer = row
+            .get("customer_id")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         json!({"subscription": row, "customer": self.customers.get(customer)})
     }
 }

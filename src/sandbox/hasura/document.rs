@@ -210,7 +210,12 @@ mod tests {
         let field = root_field(query, Some("B"), &json!({"id": "c1"})).unwrap();
 
         assert_eq!(field.name, "contracts_by_pk");
-        assert_eq!(root_field("{ __typename }", None, &Value::Null).unwrap().name, "__typename");
+        assert_eq!(
+            root_field("{ __typename }", None, &Value::Null)
+                .unwrap()
+                .name,
+            "__typename"
+        );
         assert_eq!(root_field("{ __typename", Some("C"), &Value::Null), None);
     }
 }

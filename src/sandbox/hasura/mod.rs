@@ -93,7 +93,11 @@ impl Hasura {
 
     /// Returns a contract with all its columns.
     pub fn contract(&self, id: &str) -> Option<Value> {
-        lock(&self.state).contracts.get(id).cloned().map(Value::Object)
+        lock(&self.state)
+            .contracts
+            .get(id)
+            .cloned()
+            .map(Value::Object)
     }
 
     /// Returns the number of contracts.
@@ -110,7 +114,10 @@ impl Hasura {
             at: self.clock.now(),
             upstream: "hasura",
             request: operation.to_owned(),
-            subject: body["variables"]["id"].as_str().unwrap_or_default().to_owned(),
+            subject: body["variables"]["id"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
             key: None,
             hash,
             did: Did::Lost,
@@ -166,7 +173,10 @@ impl Hasura {
 
 impl State {
     fn seed(&mut self, id: &str, status: &str) {
-        let mut row: Row = COLUMNS.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
+        let mut row: Row = COLUMNS
+            .iter()
+            .map(|name| ((*name).to_owned(), Value::Null))
+            .collect();
         row.insert("id".to_owned(), id.into());
         row.insert("status".to_owned(), status.into());
         self.contracts.insert(id.to_owned(), row);
@@ -180,16 +190,26 @@ impl State {
     }
 
     fn run(&mut self, field: &Field) -> Result<(Value, Did), Refusal> {
-        let unknown = field.selection.iter().find(|name| {
-            !COLUMNS.contains(&name.as_str()) && name.as_str() != "__typename"
-        });
+        let unknown = field
+            .selection
+            .iter()
+            .find(|name| !COLUMNS.contains(&name.as_str()) && name.as_str() != "__typename");
         if let Some(unknown) = unknown {
             let message = format!("field '{unknown}' not found in type: 'contracts'");
             return Err(refusal("validation-failed", message));
         }
         let argument = |path: &str| {
-            let missing = || refusal("validation-failed", format!("missing required field '{path}'"));
-            field.arguments.pointer(path).filter(|value| !value.is_null()).ok_or_else(missing)
+            let missing = || {
+                refusal(
+                    "validation-failed",
+                    format!("missing required field '{path}'"),
+                )
+            };
+            field
+                .arguments
+                .pointer(path)
+                .filter(|value| !value.is_null())
+                .ok_or_else(missing)
         };
         let key = |value: &Value| match value {
             Value::String(text) => text.clone(),
@@ -209,7 +229,8 @@ impl State {
                 let id = key(argument("/pk_columns/id")?);
                 let set = argument("/_set")?.as_object().cloned().unwrap_or_default();
                 if let Some(name) = set.keys().find(|name| !COLUMNS.contains(&name.as_str())) {
-                    let message = format!("field '{name}' not found in type: 'contracts_set_input'");
+                    let message =
+                        format!("field '{name}' not found in type: 'contracts_set_input'");
                     return Err(refusal("validation-failed", message));
                 }
                 let Some(row) = self.contract(&id) else {

@@ -8,7 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{Delivered, KEPT, PubsubMessage, PushSubscription, Record, Shared, Standing, Subscribed};
+use super::{
+    Delivered, KEPT, PubsubMessage, PushSubscription, Record, Shared, Standing, Subscribed,
+};
 use crate::clock::SharedClock;
 use crate::sandbox::issuer::{HOUR, Issuer};
 use crate::sandbox::{lock, rfc3339};
@@ -55,7 +57,10 @@ pub(super) struct Job {
 impl Job {
     /// Returns the key of the lane it has to wait in.
     fn lane(&self) -> Option<&str> {
-        self.message.ordering_key.as_deref().filter(|_| self.subscription.options.ordered)
+        self.message
+            .ordering_key
+            .as_deref()
+            .filter(|_| self.subscription.options.ordered)
     }
 }
 
@@ -101,7 +106,9 @@ impl Shared {
                 self.push(options, message, attempt).await
             };
             let acked = delivered.status.is_some_and(is_ack);
-            let exhausted = options.max_delivery_attempts.is_some_and(|max| attempt >= max);
+            let exhausted = options
+                .max_delivery_attempts
+                .is_some_and(|max| attempt >= max);
             let standing = match (acked, exhausted) {
                 (true, _) => Standing::Acked,
                 (false, true) => Standing::DeadLettered,
@@ -128,7 +135,9 @@ impl Shared {
         attempt: u32,
     ) -> Delivered {
         let started = self.clock.monotonic();
-        let token = self.tokens.token(&options.audience, &options.service_account);
+        let token = self
+            .tokens
+            .token(&options.audience, &options.service_account);
         let numbered = options.max_delivery_attempts.map(|_| attempt);
         let body = envelope(message, &subscription_path(&options.name), numbered);
         let request = self
@@ -143,8 +152,15 @@ impl Shared {
         let elapsed = self.clock.monotonic().saturating_duration_since(started);
         let (status, error, request_id) = match answer {
             Ok(Ok(response)) => {
-                let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-                (Some(response.status().as_u16()), None, id.map(str::to_owned))
+                let id = response
+                    .headers()
+                    .get("x-request-id")
+                    .and_then(|id| id.to_str().ok());
+                (
+                    Some(response.status().as_u16()),
+                    None,
+                    id.map(str::to_owned),
+                )
             }
             Ok(Err(_)) => (None, Some("connection"), None),
             Err(_) => (None, Some("deadline"), None),
@@ -161,21 +177,44 @@ impl Shared {
     /// Publishes to the dead-letter topic: a new message with the old data and attributes, and
     /// where it came from
     /// (<https://cloud.google.com/pubsub/docs/handling-failures#track_delivery_attempts>).
-    fn give_up(self: &Arc<Self>, options: &PushSubscription, message: &PubsubMessage, attempt: u32) {
+    fn give_up(
+        self: &Arc<Self>,
+        options: &PushSubscription,
+        message: &PubsubMessage,
+        attempt: u32,
+    ) {
         let Some(topic) = &options.dead_letter_topic else {
             return;
         };
         let mut attributes = message.attributes.clone();
         for (name, value) in [
-            ("CloudPubSubDeadLetterSourceDeliveryCount", attempt.to_string()),
-            ("CloudPubSubDeadLetterSourceSubscription", options.name.clone()),
-            ("CloudPubSubDeadLetterSourceSubscriptionProject", PROJECT.to_owned()),
-            ("CloudPubSubDeadLetterSourceTopicPublishTime", rfc3339(message.publish_time)),
+            (
+                "CloudPubSubDeadLetterSourceDeliveryCount",
+                attempt.to_string(),
+            ),
+            (
+                "CloudPubSubDeadLetterSourceSubscription",
+                options.name.clone(),
+            ),
+            (
+                "CloudPubSubDeadLetterSourceSubscriptionProject",
+                PROJECT.to_owned(),
+            ),
+            (
+                "CloudPubSubDeadLetterSourceTopicPublishTime",
+                rfc3339(message.publish_time),
+            ),
         ] {
             attributes.insert(name.to_owned(), value);
         }
         // Refused only if the topic is gone; real Pub/Sub then loses the message too.
-        self.publish(topic, message.data.clone(), attributes, message.ordering_key.clone()).ok();
+        self.publish(
+            topic,
+            message.data.clone(),
+            attributes,
+            message.ordering_key.clone(),
+        )
+        .ok();
     }
 
     fn open_record(&self, options: &PushSubscription, message: &PubsubMessage) -> u64 {

@@ -14,7 +14,9 @@ impl Lanes {
     /// Puts a message into its lane and tells whether it may be delivered at once.
     pub(super) fn enter(&self, subscription: &str, key: &str, job: &Job) -> bool {
         let mut lanes = lock(&self.0);
-        let lane = lanes.entry((subscription.to_owned(), key.to_owned())).or_default();
+        let lane = lanes
+            .entry((subscription.to_owned(), key.to_owned()))
+            .or_default();
         lane.push_back(job.clone());
         lane.len() == 1
     }

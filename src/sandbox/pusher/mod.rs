@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::delivery::envelope;
 use self::delivery::TokenCache;
+pub use self::delivery::envelope;
 use self::lanes::Lanes;
 use super::http::loopback_client;
 use super::issuer::Issuer;
@@ -193,7 +193,9 @@ impl PushSubscription {
     /// Returns how long to wait after the `attempt`-th delivery has failed.
     pub fn backoff(&self, attempt: u32) -> Duration {
         let factor = 2_u32.saturating_pow(attempt.saturating_sub(1).min(20));
-        self.min_backoff.saturating_mul(factor).min(self.max_backoff)
+        self.min_backoff
+            .saturating_mul(factor)
+            .min(self.max_backoff)
     }
 }
 
@@ -220,7 +222,10 @@ impl Pusher {
 
     /// Makes a topic, unless it is there.
     pub fn create_topic(&self, topic: &str) {
-        lock(&self.shared.state).topics.entry(topic.to_owned()).or_default();
+        lock(&self.shared.state)
+            .topics
+            .entry(topic.to_owned())
+            .or_default();
     }
 
     /// Adds a push subscription, and its topics if they are missing. Like a real one it gets what
@@ -234,7 +239,9 @@ impl Pusher {
             window: tokio::sync::Semaphore::new(subscription.window.max(1)),
             options: subscription,
         };
-        lock(&self.shared.state).subscriptions.push(Arc::new(subscribed));
+        lock(&self.shared.state)
+            .subscriptions
+            .push(Arc::new(subscribed));
     }
 
     /// Publishes a message and starts delivering it; returns its id.
@@ -248,7 +255,9 @@ impl Pusher {
         attributes: &[(&str, &str)],
         ordering_key: Option<&str>,
     ) -> Result<String, PublishError> {
-        let attributes = attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let attributes = attributes
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let (data, key) = (data.into(), ordering_key.map(str::to_owned));
         self.shared.publish(topic, data, attributes.collect(), key)
     }
@@ -258,7 +267,10 @@ impl Pusher {
     pub fn redeliver(&self, topic: &str, message_id: &str) -> bool {
         let state = lock(&self.shared.state);
         let message = state.topics.get(topic).and_then(|messages| {
-            messages.iter().find(|message| message.message_id == message_id).cloned()
+            messages
+                .iter()
+                .find(|message| message.message_id == message_id)
+                .cloned()
         });
         let Some(message) = message else {
             return false;
@@ -274,14 +286,21 @@ impl Pusher {
     /// Returns what was published to a topic, oldest first.
     pub fn messages(&self, topic: &str) -> Vec<PubsubMessage> {
         let state = lock(&self.shared.state);
-        state.topics.get(topic).map(|all| all.iter().cloned().collect()).unwrap_or_default()
+        state
+            .topics
+            .get(topic)
+            .map(|all| all.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Returns the deliveries of one message, one record for each subscription and redelivery.
     pub fn records_of(&self, message_id: &str) -> Vec<Record> {
         let state = lock(&self.shared.state);
         let records = state.records.values();
-        records.filter(|record| record.message_id == message_id).cloned().collect()
+        records
+            .filter(|record| record.message_id == message_id)
+            .cloned()
+            .collect()
     }
 
     /// Returns the deliveries of all messages.
@@ -297,7 +316,12 @@ impl Pusher {
     /// Waits until every message is acknowledged or has become a dead letter.
     pub async fn idle(&self) {
         // Fails only when the sender is gone, and this holds it.
-        self.shared.pending.subscribe().wait_for(|pending| *pending == 0).await.ok();
+        self.shared
+            .pending
+            .subscribe()
+            .wait_for(|pending| *pending == 0)
+            .await
+            .ok();
     }
 
     /// Stops delivering. What is pending stays undelivered.
@@ -309,7 +333,11 @@ impl Pusher {
 impl State {
     fn subscribers(&self, topic: &str) -> Vec<Arc<Subscribed>> {
         let to_topic = |subscribed: &&Arc<Subscribed>| subscribed.options.topic == topic;
-        self.subscriptions.iter().filter(to_topic).cloned().collect()
+        self.subscriptions
+            .iter()
+            .filter(to_topic)
+            .cloned()
+            .collect()
     }
 }
 
@@ -324,7 +352,10 @@ impl Shared {
         if data.is_empty() && attributes.is_empty() {
             return Err(PublishError::Empty);
         }
-        let size: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let size: usize = attributes
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
         if data.len() + size > MAX_MESSAGE_BYTES {
             return Err(PublishError::TooLarge);
         }
@@ -339,7 +370,10 @@ impl Shared {
             attributes,
             ordering_key,
         };
-        let kept = state.topics.get_mut(topic).ok_or(PublishError::NoSuchTopic)?;
+        let kept = state
+            .topics
+            .get_mut(topic)
+            .ok_or(PublishError::NoSuchTopic)?;
         if kept.len() == KEPT {
             kept.pop_front();
         }
