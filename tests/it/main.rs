@@ -19,3 +19,9 @@ mod oidc_issuer;
 mod oidc_keys;
 mod oidc_tokens;
 mod tidy;
+//! The integration tests: one binary, real sockets on loopback.
+
+mod clients_chargebee;
+mod clients_faults;
+mod clients_hasura;
+mod clients_support;
