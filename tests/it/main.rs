@@ -5,6 +5,10 @@
     reason = "what a test cannot set up is a failed test"
 )]
 
+mod clients_chargebee;
+mod clients_faults;
+mod clients_hasura;
+mod clients_support;
 mod decode_fixtures;
 mod decode_hasura;
 mod decode_hostile;
@@ -19,9 +23,3 @@ mod oidc_issuer;
 mod oidc_keys;
 mod oidc_tokens;
 mod tidy;
-//! The integration tests: one binary, real sockets on loopback.
-
-mod clients_chargebee;
-mod clients_faults;
-mod clients_hasura;
-mod clients_support;
