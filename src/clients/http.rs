@@ -309,9 +309,17 @@ impl Upstream {
         }
         let base = self.base.as_str().trim_end_matches('/');
         let text = format!("{base}{path}");
-        // A path that parsing changes was not encoded, or climbs out of where it belongs.
+        // A path that parsing changes was not encoded, or climbs out of where it belongs; one
+        // without its slash could name another host.
         match Url::parse(&text) {
-            Ok(url) if url.as_str() == text => Ok(url),
+            Ok(url)
+                if path.starts_with('/')
+                    && self.base.query().is_none()
+                    && url.fragment().is_none()
+                    && url.as_str() == text =>
+            {
+                Ok(url)
+            }
             Ok(_) | Err(_) => Err(Error::permanent("bad_path")),
         }
     }

@@ -135,6 +135,7 @@ impl Edge {
             server: server_config(admin_token),
             metrics: issuer.metrics.clone(),
             handlers: Arc::new(|| json!([{"name": "activate_contract"}])),
+            before_metrics: Arc::new(|| {}),
             ready: Arc::new(move || match () {
                 () if stopping.is_cancelled() => Err("shutting_down"),
                 () if !verifier.ready() => Err("keys_not_fetched"),

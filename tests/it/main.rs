@@ -5,6 +5,10 @@
     reason = "what a test cannot set up is a failed test"
 )]
 
+mod clients_chargebee;
+mod clients_faults;
+mod clients_hasura;
+mod clients_support;
 mod decode_fixtures;
 mod decode_hasura;
 mod decode_hostile;
