@@ -133,6 +133,7 @@ impl Edge {
         let state = ApiState {
             server: server_config(admin_token),
             metrics: issuer.metrics.clone(),
+            before_metrics: Arc::new(|| {}),
             handlers: Arc::new(|| json!([{"name": "activate_contract"}])),
             ready: Arc::new(move || match () {
                 () if stopping.is_cancelled() => Err("shutting_down"),

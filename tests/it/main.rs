@@ -15,6 +15,7 @@ mod edge_http;
 mod edge_requests;
 mod edge_server;
 mod logs_lines;
+mod oidc_google;
 mod oidc_issuer;
 mod oidc_keys;
 mod oidc_tokens;
