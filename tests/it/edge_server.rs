@@ -131,11 +131,10 @@ impl Edge {
         });
         let (verifier, stopping) = (issuer.verifier.clone(), shutdown.clone());
         let state = ApiState {
-            before_metrics: Arc::new(|| {}),
             server: server_config(admin_token),
             metrics: issuer.metrics.clone(),
-            handlers: Arc::new(|| json!([{"name": "activate_contract"}])),
             before_metrics: Arc::new(|| {}),
+            handlers: Arc::new(|| json!([{"name": "activate_contract"}])),
             ready: Arc::new(move || match () {
                 () if stopping.is_cancelled() => Err("shutting_down"),
                 () if !verifier.ready() => Err("keys_not_fetched"),
