@@ -5,6 +5,7 @@
     reason = "what a test cannot set up is a failed test"
 )]
 
+mod brokers_conformance;
 mod decode_fixtures;
 mod decode_hasura;
 mod decode_hostile;
@@ -14,8 +15,11 @@ mod decode_rows;
 mod edge_http;
 mod edge_requests;
 mod edge_server;
+mod emulator;
 mod logs_lines;
 mod oidc_issuer;
 mod oidc_keys;
 mod oidc_tokens;
+mod pubsub_end_to_end;
+mod pubsub_publisher;
 mod tidy;
