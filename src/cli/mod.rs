@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod check;
 mod handlers;
 mod output;
 mod serve;
@@ -32,6 +33,11 @@ enum Command {
     /// `hookyard variables` lists what can be set. Ends on SIGTERM or Ctrl-C after the events in
     /// flight have ended.
     Serve,
+    /// Check the configuration and everything the service depends on.
+    ///
+    /// Asks for the token issuer's keys, asks Hasura and Chargebee one harmless question, and looks
+    /// both topics up; nothing is changed anywhere. Exits 1 when something has to be mended.
+    Check(check::CheckArgs),
     /// Show which handlers take which events.
     Handlers(handlers::HandlersArgs),
     /// List every environment variable as a Markdown table.
@@ -57,6 +63,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode, BoxError> {
     match command {
         Command::Serve => serve::serve().await,
+        Command::Check(args) => check::check(args).await,
         Command::Handlers(args) => handlers::handlers(&args),
         Command::Variables => {
             output::print(&Config::variables_as_markdown());

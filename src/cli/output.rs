@@ -36,6 +36,7 @@ impl Paint {
     }
 
     /// Never paints.
+    #[cfg(test)]
     pub(crate) const fn none() -> Self {
         Self(false)
     }

@@ -5,7 +5,6 @@
 //! each test process starts its own. Where there is none, tests say so and pass, but with `CI=true`
 //! they fail.
 
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,12 +43,13 @@ pub(crate) struct Received {
 
 impl Emulator {
     /// Finds or starts the emulator; `None` when there is none and the test is to be skipped.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     pub(crate) async fn find() -> Option<Self> {
         let host = tokio::task::spawn_blocking(host).await.unwrap();
         let Some(host) = host else {
             let why = "no Pub/Sub emulator: set PUBSUB_EMULATOR_HOST or run scripts/test.sh";
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-            writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+            assert!(variable("CI").as_deref() != Some("true"), "{why}");
+            eprintln!("skipped: {why}");
             return None;
         };
         Some(Self {
@@ -164,18 +164,21 @@ fn host() -> Option<String> {
     let mut started = STARTED.lock().unwrap();
     started
         .get_or_insert_with(|| {
-            let given = std::env::var("PUBSUB_EMULATOR_HOST").ok();
-            given
-                .filter(|host| !host.is_empty())
-                .or_else(|| start(&program()?))
+            let given = variable("PUBSUB_EMULATOR_HOST");
+            given.or_else(|| start(&program()?))
         })
         .clone()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests' own environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn program() -> Option<PathBuf> {
     let inside =
         |root: &str| Path::new(root).join("platform/pubsub-emulator/bin/cloud-pubsub-emulator");
-    let path = std::env::var("PATH").unwrap_or_default();
+    let path = variable("PATH").unwrap_or_default();
     let on_path = path
         .split(':')
         .map(|folder| Path::new(folder).join("cloud-pubsub-emulator"));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use google_cloud_auth::credentials::anonymous;
-use google_cloud_gax::exponential_backoff::ExponentialBackoffBuilder;
+use google_cloud_gax::exponential_backoff as waits;
 use google_cloud_gax::retry_policy::RetryPolicyExt;
 use google_cloud_pubsub::client::BasePublisher;
 use google_cloud_pubsub::retry_policy::RetryableErrors;
@@ -51,7 +51,7 @@ impl PubsubBroker {
     /// [`Error::Credentials`] when there are no credentials on this machine, and
     /// [`Error::Unpublished`] with `invalid_topic_name` for a name that cannot be a topic.
     pub async fn connect(config: &BusConfig) -> Result<Self, Error> {
-        let backoff = ExponentialBackoffBuilder::new()
+        let backoff = waits::ExponentialBackoffBuilder::new()
             .with_initial_delay(Duration::from_millis(100))
             .with_maximum_delay(Duration::from_secs(2))
             .with_scaling(2.0)

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 
 use super::report::Finding;
 use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
-use crate::clients::{Chargebee, Hasura};
+use crate::clients::chargebee::Chargebee;
+use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::{BusType, Config, PushAuthConfig, PushAuthMode};
 use crate::error::{BoxError, Error};
@@ -24,7 +25,7 @@ pub(super) async fn all(config: &Config) -> Vec<Finding> {
     let clock = SystemClock::shared();
     let metrics = match Metrics::new() {
         Ok(metrics) => metrics,
-        Err(_) => return Vec::new(),
+        Err(error) => return vec![Finding::failed("metrics", error.to_string(), "report this")],
     };
     let (keys, skew, hasura, chargebee, topics) = tokio::join!(
         keys(&config.push_auth, &clock, &metrics),
