@@ -21,7 +21,6 @@ locals {
 resource "google_monitoring_dashboard" "this" {
   dashboard_json = jsonencode({
     displayName = var.name
-    labels      = { for key, value in local.labels : key => value }
     mosaicLayout = {
       columns = 48
       tiles = [

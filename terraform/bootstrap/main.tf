@@ -40,7 +40,7 @@ resource "google_storage_bucket" "state" {
   location                    = var.region
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
-  force_destroy               = false
+  force_destroy               = false # a bucket with state in it cannot be deleted
   labels                      = local.labels
 
   versioning {
@@ -55,10 +55,6 @@ resource "google_storage_bucket" "state" {
     action {
       type = "Delete"
     }
-  }
-
-  lifecycle {
-    prevent_destroy = true
   }
 }
 
