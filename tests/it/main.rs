@@ -5,11 +5,11 @@
     reason = "what a test cannot set up is a failed test"
 )]
 
+mod brokers_conformance;
 mod clients_chargebee;
 mod clients_faults;
 mod clients_hasura;
 mod clients_support;
-mod brokers_conformance;
 mod decode_fixtures;
 mod decode_hasura;
 mod decode_hostile;
@@ -20,18 +20,15 @@ mod duplicates;
 mod edge_http;
 mod edge_requests;
 mod edge_server;
-mod journeys;
-mod edge_http;
-mod edge_requests;
-mod edge_server;
 mod emulator;
+mod journeys;
 mod logs_lines;
 mod oidc_google;
 mod oidc_issuer;
 mod oidc_keys;
 mod oidc_tokens;
 mod process;
-mod support;
 mod pubsub_end_to_end;
 mod pubsub_publisher;
+mod support;
 mod tidy;
