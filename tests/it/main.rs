@@ -16,6 +16,7 @@ mod decode_hostile;
 mod decode_push;
 mod decode_round_trip;
 mod decode_rows;
+mod door;
 mod duplicates;
 mod edge_http;
 mod edge_requests;

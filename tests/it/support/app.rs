@@ -188,6 +188,18 @@ impl TestApp {
         Answer::read(request.send().await.unwrap()).await.unwrap()
     }
 
+    /// Pushes a good event with this token.
+    pub(crate) async fn push_with_token(&self, token: &str) -> Answer {
+        let event = super::contract_event("token", "signed", "active");
+        let body = envelope("token", event.as_bytes(), &[]).to_string();
+        let request = self
+            .client
+            .post(self.url("/push"))
+            .bearer_auth(token)
+            .body(body);
+        Answer::read(request.send().await.unwrap()).await.unwrap()
+    }
+
     /// Gets one of the service's own routes as its operator.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         let request = self.client.get(self.url(path)).bearer_auth(ADMIN_TOKEN);
