@@ -20,7 +20,7 @@ use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::{BusType, Config};
 use crate::egress::Egress;
 use crate::error::BoxError;
-use crate::ingress::{Gate, OidcVerifier, PushDoor, TokenVerifier, receive};
+use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
 use crate::pipeline::{
     DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
 };
@@ -177,6 +177,7 @@ impl AppBuilder {
             body_timeout: config.server.body_timeout,
             clock: clock.clone(),
             metrics: metrics.clone(),
+            refusals: Refusals::default(),
         };
         let api = ApiState {
             metrics: metrics.clone(),

@@ -11,6 +11,7 @@ use tracing::Instrument;
 
 use super::body::{BodyError, read_body, refuse_encoding};
 use super::gate::Gate;
+use super::refusals::Refusals;
 use super::oidc::{TokenError, TokenVerifier, bearer};
 use crate::clock::SharedClock;
 use crate::event::{Event, TraceContext, unwrap_push};
@@ -33,6 +34,8 @@ pub struct PushDoor {
     pub clock: SharedClock,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// What was refused lately.
+    pub refusals: Refusals,
 }
 
 /// Why a push request was answered without looking at its event.

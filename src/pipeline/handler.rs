@@ -116,7 +116,7 @@ fn not_a(what: &str, event: &Event) -> crate::error::Error {
 /// Everything a handler reaches the world through, bound to one run of one handler.
 pub struct Context {
     services: Arc<Services>,
-    event: Event,
+    event: Arc<Event>,
     call: Call,
     emitter: Mutex<Emitter>,
 }
@@ -130,7 +130,7 @@ pub struct Services {
 }
 
 impl Context {
-    pub(super) fn new(services: Arc<Services>, event: Event, call: Call) -> Self {
+    pub(super) fn new(services: Arc<Services>, event: Arc<Event>, call: Call) -> Self {
         let emitter = Mutex::new(Emitter::new(event.id.clone(), call.handler));
         Self {
             services,
@@ -187,11 +187,11 @@ impl Context {
             .emit(event)
     }
 
-    pub(super) fn into_parts(self) -> (Event, Call, Vec<Emitted>) {
+    pub(super) fn into_parts(self) -> (Call, Vec<Emitted>) {
         let emitter = self
             .emitter
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        (self.event, self.call, emitter.into_emitted())
+        (self.call, emitter.into_emitted())
     }
 }

@@ -108,7 +108,7 @@ impl Pipeline {
     /// does not cut a handler in half.
     pub async fn process(self: &Arc<Self>, event: Event, budget: Budget) -> Outcome {
         let pipeline = Arc::clone(self);
-        let work = async move { pipeline.run(event, budget).await }.in_current_span();
+        let work = async move { pipeline.run(Arc::new(event), budget).await }.in_current_span();
         // Handlers' panics are caught closer; this is the net below the pipeline itself.
         self.parts
             .tasks
@@ -117,7 +117,7 @@ impl Pipeline {
             .unwrap_or(Outcome::Retry(Outcome::SOON))
     }
 
-    async fn run(self: &Arc<Self>, event: Event, budget: Budget) -> Outcome {
+    async fn run(&self, event: Arc<Event>, budget: Budget) -> Outcome {
         let started = self.parts.clock.monotonic();
         self.observe_age(&event);
         let outcome = match self.parts.registry.routes(&event) {
@@ -128,11 +128,9 @@ impl Pipeline {
                 return self.report(&event, &[ran], started);
             }
             Routes::To(routes) => match routes.as_slice() {
-                [only] => vec![self.run_handler(only, event.clone(), &budget).await],
+                [only] => vec![self.run_handler(only, &event, &budget).await],
                 several => {
-                    let runs = several
-                        .iter()
-                        .map(|it| self.run_handler(it, event.clone(), &budget));
+                    let runs = several.iter().map(|it| self.run_handler(it, &event, &budget));
                     join_all(runs).await
                 }
             },

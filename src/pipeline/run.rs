@@ -20,14 +20,14 @@ const MAX_PANICS: u32 = 3;
 
 impl Pipeline {
     pub(super) async fn run_handler(
-        self: &Arc<Self>,
+        &self,
         registration: &Registration,
-        event: Event,
+        event: &Arc<Event>,
         budget: &Budget,
     ) -> Ran {
         let handler = registration.name;
         let started = self.parts.clock.monotonic();
-        let guard = match self.claim(handler, &event, budget).await {
+        let guard = match self.claim(handler, event, budget).await {
             Ok(guard) => guard,
             Err(outcome) => {
                 self.count(handler, outcome.as_str());
@@ -39,11 +39,11 @@ impl Pipeline {
             }
         };
         let span = tracing::info_span!("handler", handler.name = handler);
-        let (result, event) = self
+        let result = self
             .handle(registration, event, budget)
             .instrument(span)
             .await;
-        let (outcome, error) = self.settle(handler, &event, result, budget).await;
+        let (outcome, error) = self.settle(handler, event, result, budget).await;
         // Retry drops the guard instead, which gives the claim back.
         if !matches!(outcome, Outcome::Retry(_)) {
             guard.complete();
@@ -109,9 +109,9 @@ impl Pipeline {
     async fn handle(
         &self,
         registration: &Registration,
-        event: Event,
+        event: &Arc<Event>,
         budget: &Budget,
-    ) -> (Result<Completion, Error>, Event) {
+    ) -> Result<Completion, Error> {
         let trace = event
             .trace
             .map_or_else(TraceContext::new_root, |trace| trace.child());
@@ -121,7 +121,7 @@ impl Pipeline {
             deadline: budget.work.clone(),
             trace,
         };
-        let cx = Context::new(Arc::clone(&self.parts.services), event, call);
+        let cx = Context::new(Arc::clone(&self.parts.services), Arc::clone(event), call);
         let work = AssertUnwindSafe(registration.run(&cx)).catch_unwind();
         let result = match budget.work.run(work).await {
             Ok(Ok(result)) => result,
@@ -132,16 +132,13 @@ impl Pipeline {
                 during: "the handler",
             }),
         };
-        let (event, call, emitted) = cx.into_parts();
-        let completion = match result {
-            Ok(completion) => completion,
-            Err(error) => return (Err(error), event),
-        };
+        let completion = result?;
+        let (call, emitted) = cx.into_parts();
         let egress = &self.parts.egress;
-        let published = egress
-            .publish_emitted(emitted, &event, &call.trace, &budget.settle)
-            .await;
-        (published.map(|()| completion), event)
+        egress
+            .publish_emitted(emitted, event, &call.trace, &budget.settle)
+            .await?;
+        Ok(completion)
     }
 
     /// Turns a handler's result into an outcome; a permanent failure is kept first.
