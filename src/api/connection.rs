@@ -78,7 +78,7 @@ impl Activity {
         let (limit, advice) = if self.requests.load(Ordering::Relaxed) == 0 {
             (self.opened + head, Advice::Drop)
         } else if head_since > 0 && !self.is_h2.load(Ordering::Relaxed) {
-            // In HTTP/2 pings come outside of requests, and hyper times incomplete heads itself.
+            // Not in HTTP/2, where pings and settings come outside of requests.
             (since(head_since - 1) + head, Advice::Drop)
         } else {
             let idle_since = since(self.idle_since.load(Ordering::Relaxed));

@@ -86,8 +86,8 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     let mut failures = 0_u32;
     loop {
-        edge.crowded
-            .store(connections.len() * 2 > most, Ordering::Relaxed);
+        let crowded = connections.len() * 2 > most || failures > 0;
+        edge.crowded.store(crowded, Ordering::Relaxed);
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,

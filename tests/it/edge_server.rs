@@ -26,7 +26,7 @@ use crate::oidc_issuer::Issuer;
 
 /// Small, so that a test need not send much to pass it.
 pub(crate) const LIMIT: usize = 1024 * 1024;
-pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_millis(250);
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Longer than anything here should take, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -98,7 +98,7 @@ async fn accept(door: &Door, request: Request) -> Result<usize, Response> {
     let verdict = door.issuer.verify(token).await;
     verdict.map_err(|error| error.into_response())?;
     refuse_encoding(&head.headers).map_err(|error| error.into_response())?;
-    let body = read_body(body, LIMIT, Duration::from_millis(300)).await;
+    let body = read_body(body, LIMIT, Duration::from_secs(1)).await;
     if body.is_err() {
         door.seen.broken.fetch_add(1, Ordering::SeqCst);
     }

@@ -1,12 +1,13 @@
 //! Which tokens are believed: rows T1 to T9 and T17 to T19 as far as they need no door.
 
+use hookyard::config::PushAuthMode;
 use hookyard::ingress::oidc::Flaw;
-use hookyard::ingress::{TokenError, bearer};
+use hookyard::ingress::{OidcVerifier, TokenError, TokenVerifier as _, bearer};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
-use crate::oidc_issuer::{ACCOUNT, AUDIENCE, Answer, ISSUER, Issuer, b64, header};
+use crate::oidc_issuer::{ACCOUNT, AUDIENCE, Answer, ISSUER, Issuer, b64, config, header};
 use crate::oidc_issuer::{jwk, key, modulus_and_exponent, sign};
 
 fn authorization(values: &[&str]) -> HeaderMap {
@@ -356,4 +357,25 @@ async fn t8_what_google_may_send_is_accepted() {
         assert_eq!(issuer.judge(&token).await.err(), None, "case {index}");
     }
     assert_eq!(issuer.status(&issuer.token_of("k1", key(1))).await, 200);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_as_a_token_is_judged_without_a_panic(
+        header in ".{0,40}", payload in ".{0,80}", third in "[a-zA-Z0-9_.-]{0,40}",
+    ) {
+        let clock = hookyard::clock::ManualClock::start();
+        let metrics = hookyard::telemetry::Metrics::new().unwrap();
+        let config = config("http://127.0.0.1:1/", PushAuthMode::Verify);
+        let verifier = OidcVerifier::new(&config, clock, metrics);
+        let members = format!(r#"{{"alg":"RS256","kid":"k0",{header}}}"#);
+        for token in [
+            format!("{}.{}.{third}", b64(&header), b64(&payload)),
+            format!("{}.{}.{third}", b64(members), b64(&payload)),
+            format!("{header}.{payload}.{third}"),
+        ] {
+            let verdict = verifier.verify_now(&token);
+            proptest::prop_assert!(verdict.is_some_and(|verdict| verdict.is_err()));
+        }
+    }
 }
