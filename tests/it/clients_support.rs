@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hookyard::clients::Call;
@@ -284,6 +284,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new() -> Self {
+        listen();
         // Sun, 06 Nov 1994 08:49:37 GMT: whole seconds, so that HTTP dates are exact.
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
         let shared: SharedClock = clock.clone();
@@ -368,12 +369,25 @@ pub(crate) fn subscription(contract_id: Option<&str>) -> String {
     )
 }
 
+/// Gives every thread a subscriber that hears everything and keeps nothing.
+///
+/// Whether a log statement is listened to is found out once, when it first runs. Tests run at the
+/// same time: without this, one that runs first while nobody listens could switch a statement off
+/// for the one that reads it.
+fn listen() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        tracing::subscriber::set_global_default(tracing_subscriber::registry()).ok();
+    });
+}
+
 /// Everything logged on this thread while this value lives.
 #[derive(Clone, Default)]
 pub(crate) struct Logs(Arc<Mutex<Vec<u8>>>);
 
 impl Logs {
     pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        listen();
         let logs = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
