@@ -11,8 +11,8 @@ use tracing::Instrument;
 
 use super::body::{BodyError, read_body, refuse_encoding};
 use super::gate::Gate;
-use super::refusals::Refusals;
 use super::oidc::{TokenError, TokenVerifier, bearer};
+use super::refusals::Refusals;
 use crate::clock::SharedClock;
 use crate::event::{Event, TraceContext, unwrap_push};
 use crate::pipeline::{Outcome, Pipeline};

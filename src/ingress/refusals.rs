@@ -23,7 +23,13 @@ impl Refusals {
     pub fn count(&self, reason: &'static str, now: Instant) -> Option<u64> {
         let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(lately) = reasons.get_mut(reason) else {
-            reasons.insert(reason, Lately { said: now, since: 0 });
+            reasons.insert(
+                reason,
+                Lately {
+                    said: now,
+                    since: 0,
+                },
+            );
             return Some(1);
         };
         lately.since += 1;
@@ -51,6 +57,9 @@ mod tests {
         }
         assert_eq!(refusals.count("overloaded", clock.monotonic()), Some(1));
         clock.advance(QUIET);
-        assert_eq!(refusals.count("bad_signature", clock.monotonic()), Some(1001));
+        assert_eq!(
+            refusals.count("bad_signature", clock.monotonic()),
+            Some(1001)
+        );
     }
 }

@@ -130,7 +130,9 @@ impl Pipeline {
             Routes::To(routes) => match routes.as_slice() {
                 [only] => vec![self.run_handler(only, &event, &budget).await],
                 several => {
-                    let runs = several.iter().map(|it| self.run_handler(it, &event, &budget));
+                    let runs = several
+                        .iter()
+                        .map(|it| self.run_handler(it, &event, &budget));
                     join_all(runs).await
                 }
             },
