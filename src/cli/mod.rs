@@ -1,8 +1,12 @@
 //! The command line: one file per command.
 
 mod check;
+#[cfg(feature = "sandbox")]
+mod dev;
 mod handlers;
 mod output;
+#[cfg(feature = "sandbox")]
+mod send;
 mod serve;
 
 use std::process::ExitCode;
@@ -38,6 +42,10 @@ enum Command {
     /// Asks for the token issuer's keys, asks Hasura and Chargebee one harmless question, and looks
     /// both topics up; nothing is changed anywhere. Exits 1 when something has to be mended.
     Check(check::CheckArgs),
+    #[cfg(feature = "sandbox")]
+    Dev(dev::DevArgs),
+    #[cfg(feature = "sandbox")]
+    Send(send::SendArgs),
     /// Show which handlers take which events.
     Handlers(handlers::HandlersArgs),
     /// List every environment variable as a Markdown table.
@@ -64,6 +72,10 @@ async fn run(command: Command) -> Result<ExitCode, BoxError> {
     match command {
         Command::Serve => serve::serve().await,
         Command::Check(args) => check::check(args).await,
+        #[cfg(feature = "sandbox")]
+        Command::Dev(args) => dev::dev(args).await,
+        #[cfg(feature = "sandbox")]
+        Command::Send(args) => send::send(args).await,
         Command::Handlers(args) => handlers::handlers(&args),
         Command::Variables => {
             output::print(&Config::variables_as_markdown());

@@ -138,6 +138,11 @@ pub(crate) fn print(text: &str) {
     write!(out, "{text}{end}").and_then(|()| out.flush()).ok();
 }
 
+/// Says on stderr what the caller may not have meant.
+pub(crate) fn warn(what: &str) {
+    writeln!(std::io::stderr().lock(), "warning: {what}").ok();
+}
+
 /// Says on stderr why the command ends, and returns the exit code 1.
 pub(crate) fn fail(why: &str) -> ExitCode {
     writeln!(std::io::stderr().lock(), "hookyard: {why}").ok();

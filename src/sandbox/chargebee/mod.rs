@@ -148,7 +148,7 @@ impl Chargebee {
             at: self.clock.now(),
             upstream: "chargebee",
             request: format!("{} {}", request.method, request.path),
-            subject: request.segments().get(3).cloned().unwrap_or_default(),
+            subject: routes::subject(&request),
             key,
             hash,
             did: Did::Lost,

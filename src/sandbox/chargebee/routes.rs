@@ -62,6 +62,14 @@ pub(super) fn work(state: &mut State, request: &Request, clock: &SharedClock) ->
     }
 }
 
+/// Returns what a request is about: the id in its path or, when it creates something, in its body.
+pub(super) fn subject(request: &Request) -> String {
+    let in_path = request.segments().into_iter().nth(3);
+    let mut form = url::form_urlencoded::parse(&request.body);
+    let given = || form.find(|(name, _)| name == "id").map(|(_, id)| id.into_owned());
+    in_path.or_else(given).unwrap_or_default()
+}
+
 fn no_such_path() -> Worked {
     refused(404, "site_not_found", "there is no such path", None)
 }
@@ -193,7 +201,7 @@ fn update_customer(state: &mut State, id: &str, form: &Form, now: u64) -> Worked
 
 fn bad_customer(form: &Form) -> Option<Worked> {
     let bad = form.iter().find(|(name, value)| {
-        (name == "email" && !value.contains('@')) || (name != "email" && value.len() > 250)
+        (name == "email" && !value.is_empty() && !value.contains('@')) || (name != "email" && value.len() > 250)
     });
     bad.map(|(name, _)| {
         let what = format!("{name} : is not valid");
@@ -223,9 +231,11 @@ fn is_subscription_parameter(name: &str) -> bool {
 fn write(row: &mut Row, form: &Form, version: u64, now: u64) -> bool {
     let mut changed = false;
     for (name, value) in form.iter().filter(|(name, _)| name != "end_of_term") {
-        let value = Value::from(value.as_str());
-        changed |= row.get(name) != Some(&value);
-        row.insert(name.clone(), value);
+        let before = match value.as_str() {
+            "" => row.remove(name), // Chargebee leaves out what is empty
+            value => row.insert(name.clone(), value.into()),
+        };
+        changed |= before.as_ref().and_then(Value::as_str).unwrap_or_default() != value;
     }
     touch(row, version, now);
     changed

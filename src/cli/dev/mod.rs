@@ -1,0 +1,197 @@
+//! `hookyard dev`: the service with embedded defaults, and everything it talks to beside it.
+
+mod chaos;
+mod oracle;
+mod plan;
+mod render;
+mod samples;
+mod state;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use self::samples::{Ended, SAMPLES};
+pub(crate) use self::render::trace as render_trace;
+pub(crate) use self::state::DevState;
+use self::world::{Setup, World};
+use super::output::{self, Cell, Ink, Paint, Table};
+use crate::error::BoxError;
+use crate::sandbox::{ADMIN_TOKEN, TOPIC};
+
+/// Serve with embedded defaults, and play Pub/Sub, Chargebee and Hasura beside it.
+///
+/// Starts the service and the sandbox: a token issuer, a Pub/Sub pusher with redelivery, stateful
+/// Chargebee and Hasura stand-ins. Token verification is on. Runs one sample event, shows what
+/// the service did, and stays up until Ctrl-C with commands to go on.
+///
+/// The service listens on PORT or 8080, the sandbox on 8090; a free port is taken when one of
+/// them is in use. With PUBSUB_EMULATOR_HOST set, the real emulator takes the pusher's place.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Run every sample, show what happened, and end: 0 if each ended as it has to, else 1.
+    #[arg(long, conflicts_with = "chaos")]
+    once: bool,
+
+    /// Duplicate, reorder, delay and fail at random, then say whether anything was lost or done
+    /// twice: 0 if not, else 1.
+    #[arg(long)]
+    chaos: bool,
+
+    /// How many events `--chaos` sends.
+    #[arg(long, default_value_t = 500, value_name = "N", requires = "chaos",
+          value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    events: u32,
+
+    /// Where `--chaos` gets its chances from; printed, so that a run can be repeated.
+    #[arg(long, value_name = "S", requires = "chaos")]
+    seed: Option<u64>,
+}
+
+/// Runs `hookyard dev`.
+///
+/// # Errors
+/// When no port can be had, the emulator is away, or the service cannot be put together.
+pub async fn dev(args: DevArgs) -> Result<ExitCode, BoxError> {
+    let paint = Paint::of_stdout();
+    if args.chaos {
+        let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        return chaos::run(args.events, seed, paint).await;
+    }
+    if args.once { once(paint).await } else { stay(paint).await }
+}
+
+/// Runs every sample and ends.
+async fn once(paint: Paint) -> Result<ExitCode, BoxError> {
+    let setup = Setup {
+        service_port: 0,
+        sandbox_port: 0,
+        log_level: "error",
+    };
+    let mut world = World::start(setup).await?;
+    output::print(&banner(&world, paint));
+    let mut failed = 0;
+    for sample in SAMPLES {
+        let title = format!("{}: {}", sample.name, sample.about);
+        output::print(&format!("\n{}", paint.ink(Ink::Bold, &title)));
+        let ended = samples::run(&mut world, sample).await?;
+        failed += usize::from(!ended.complaints.is_empty());
+        output::print(&show(&ended, paint));
+    }
+    let first = &SAMPLES[0];
+    let title = format!("{} once more: a duplicate, nothing happens", first.name);
+    output::print(&format!("\n{}", paint.ink(Ink::Bold, &title)));
+    let ended = samples::run_again(&mut world, first).await?;
+    failed += usize::from(!ended.complaints.is_empty());
+    output::print(&show(&ended, paint));
+    world.service.shutdown().await;
+
+    let total = SAMPLES.len() + 1;
+    let verdict = match failed {
+        0 => paint.ink(Ink::Green, &format!("all {total} ended as they have to")),
+        _ => paint.ink(Ink::Red, &format!("{failed} of {total} did not end as they have to")),
+    };
+    output::print(&format!("\n{verdict}"));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs one sample and stays up until Ctrl-C.
+async fn stay(paint: Paint) -> Result<ExitCode, BoxError> {
+    let setup = Setup {
+        service_port: 8080,
+        sandbox_port: 8090,
+        log_level: "info",
+    };
+    let world = World::start(setup).await?;
+    let state = DevState {
+        service: world.service.address,
+        sandbox: world.sandbox.address(),
+    };
+    state.write();
+    output::print(&banner(&world, paint));
+    let title = format!("One event on its way ({}):", samples::FIRST.about);
+    output::print(&format!("\n{}", paint.ink(Ink::Bold, &title)));
+    for trace in world.run(&samples::first_with_fresh_ids()).await? {
+        output::print(&render_trace(&trace, paint));
+    }
+    output::print(&next_steps(&world, paint));
+    tokio::signal::ctrl_c().await?;
+    output::print("\nshutting down");
+    state.remove();
+    world.service.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn banner(world: &World, paint: Paint) -> String {
+    let service = format!("http://{}", world.service.address);
+    let sandbox = world.sandbox.url();
+    let mut table = Table::new(&["", "ADDRESS", ""]);
+    for (name, address, about) in [
+        ("service", format!("{service}/push"), "takes pushes with a signed token only"),
+        ("sandbox", sandbox.clone(), "all of it; this page lists its paths"),
+        ("  token issuer", format!("{sandbox}/oauth2/v3/certs"), "a fresh RSA key"),
+        ("  Pub/Sub", format!("{sandbox}/publish?topic={TOPIC}"), world.bus_name()),
+        ("  Chargebee", format!("{sandbox}/api/v2"), "keeps rows, knows idempotency keys"),
+        ("  Hasura", format!("{sandbox}/v1/graphql"), "keeps rows"),
+        ("  journal", format!("{sandbox}/journal"), "every request the stand-ins saw"),
+    ] {
+        table.row(vec![name.into(), Cell::new(Ink::Green, address), Cell::new(Ink::Dim, about)]);
+    }
+    let title = format!("Hookyard {} and its sandbox", env!("CARGO_PKG_VERSION"));
+    format!("{}\n\n{}", paint.ink(Ink::Bold, &title), table.render(paint))
+}
+
+fn next_steps(world: &World, paint: Paint) -> String {
+    let service = format!("http://{}", world.service.address);
+    let sandbox = world.sandbox.url();
+    let mut steps = vec![
+        ("send a sample", "cargo run -- send examples/events/contract_activated.json".to_owned()),
+        (
+            "send a row of your own",
+            "echo '{\"id\":\"c-1\",\"subscription_id\":\"sub_1\",\"status\":\"active\"}' | \
+             cargo run -- send - --op update"
+                .to_owned(),
+        ),
+    ];
+    if !world.is_emulator() {
+        let file = "examples/events/contract_cancelled.json";
+        let publish = format!("curl --data-binary @{file} '{sandbox}/publish?topic={TOPIC}'");
+        steps.push(("publish, with redelivery", publish));
+    }
+    steps.extend([
+        ("is it alive", format!("curl {service}/health")),
+        ("metrics", format!("curl -H 'authorization: Bearer {ADMIN_TOKEN}' {service}/metrics")),
+        ("what Chargebee saw", format!("curl '{sandbox}/journal?upstream=chargebee'")),
+        ("a push without a token", format!("curl -i -X POST {service}/push -d '{{}}'")),
+        ("break things", "cargo run -- dev --chaos".to_owned()),
+    ]);
+    let mut out = format!("\n{}\n", paint.ink(Ink::Bold, "Go on in another terminal:"));
+    for (about, command) in steps {
+        let about = paint.ink(Ink::Dim, &format!("# {about}"));
+        out.push_str(&format!("  {about}\n  {command}\n"));
+    }
+    out.push_str("\nCtrl-C ends it.\n");
+    out
+}
+
+/// Shows how a sample ended.
+fn show(ended: &Ended, paint: Paint) -> String {
+    let mut out: String = ended.traces.iter().map(|trace| render_trace(trace, paint)).collect();
+    for event in &ended.emitted {
+        let line = format!("followed by {}", event.attribute("ce-type"));
+        out.push_str(&format!("  {}\n", paint.ink(Ink::Green, &line)));
+    }
+    for letter in &ended.dead_letters {
+        let reason = letter.attribute("hookyard-reason");
+        let line = format!("kept as a dead letter with its bytes: {reason}");
+        out.push_str(&format!("  {}\n", paint.ink(Ink::Yellow, &line)));
+    }
+    for complaint in &ended.complaints {
+        out.push_str(&format!("  {}\n", paint.ink(Ink::Red, &format!("not so: {complaint}"))));
+    }
+    if ended.complaints.is_empty() {
+        out.push_str(&format!("  {}\n", paint.ink(Ink::Green, "as it has to be")));
+    }
+    out
+}
