@@ -29,9 +29,6 @@ pub mod cli;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 
-#[cfg(feature = "sandbox")]
-pub mod sandbox;
-
 pub mod clock;
 pub mod config;
 pub mod error;

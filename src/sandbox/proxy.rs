@@ -72,7 +72,11 @@ impl Proxy {
     /// Returns the answers to one message so far, oldest first.
     pub fn passed_of(&self, message_id: &str) -> Vec<Passed> {
         let passed = lock(&self.passed);
-        passed.iter().filter(|one| one.message_id == message_id).cloned().collect()
+        passed
+            .iter()
+            .filter(|one| one.message_id == message_id)
+            .cloned()
+            .collect()
     }
 
     pub(super) async fn answer(&self, request: Request) -> Reply {
@@ -102,34 +106,30 @@ impl Proxy {
             return Reply::text(502, "the service did not answer\n");
         };
         let status = response.status().as_u16();
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let header = |name| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
         let request_id = header("x-request-id").map(str::to_owned);
         let mut passed = lock(&self.passed);
         if passed.len() < KEPT {
             let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
-<<<<<<< HEAD
             let message_id = body["message"]["messageId"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned();
-            passed.push(Passed { message_id, status });
-=======
-            let message_id = body["message"]["messageId"].as_str().unwrap_or_default().to_owned();
-            passed.push(Passed { message_id, status, request_id });
->>>>>>> 2cfbbfc (wip)
+            passed.push(Passed {
+                message_id,
+                status,
+                request_id,
+            });
         }
         drop(passed);
         let mut reply = Reply::text(status, "");
         for name in ["x-request-id", "retry-after", "www-authenticate"] {
-<<<<<<< HEAD
-            if let Some(value) = response
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-            {
-=======
             if let Some(value) = header(name) {
->>>>>>> 2cfbbfc (wip)
                 reply = reply.with(name, value);
             }
         }

@@ -45,7 +45,10 @@ struct Stage {
 pub(super) async fn run(events: u32, seed: u64, paint: Paint) -> Result<ExitCode, BoxError> {
     let started = Instant::now();
     let plan = Plan::draw(events, seed);
-    let title = format!("chaos: seed {seed}, {events} events, {} of them poison", plan.poison());
+    let title = format!(
+        "chaos: seed {seed}, {events} events, {} of them poison",
+        plan.poison()
+    );
     output::print(&paint.ink(Ink::Bold, &title));
     let stage = set_up(&plan, seed).await?;
     play(&plan, &stage).await?;
@@ -67,9 +70,11 @@ pub(super) async fn run(events: u32, seed: u64, paint: Paint) -> Result<ExitCode
     let mut verdict = judge(&plan, &seen);
     if settled.is_err() {
         let pending = stage.sandbox.pusher().pending();
-        verdict.lost.push(format!("{pending} messages are still not acknowledged"));
+        verdict
+            .lost
+            .push(format!("{pending} messages are still not acknowledged"));
     }
-    output::print(&counts(&plan, &seen, &verdict, &stage));
+    output::print(&counts(&plan, &seen, &verdict, &stage, paint));
     output::print(&rules(&verdict, paint));
     output::print(&format!(
         "\n{:.1} s; the same again: hookyard dev --chaos --events {events} --seed {seed}",
@@ -77,7 +82,11 @@ pub(super) async fn run(events: u32, seed: u64, paint: Paint) -> Result<ExitCode
     ));
     let good = verdict.good();
     stage.service.shutdown().await;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Starts the service with short waits, and its neighbours with their rows and faults.
@@ -102,7 +111,9 @@ async fn set_up(plan: &Plan, seed: u64) -> Result<Stage, BoxError> {
         }
     }
     let config = configure(&sandbox, "off")?;
-    let logs = telemetry::Logs::new(&config.log, None).layer(sandbox.traces().layer()).install()?;
+    let logs = telemetry::Logs::new(&config.log, None)
+        .layer(sandbox.traces().layer())
+        .install()?;
     let policy = Policy::default()
         .with_waits(Duration::from_millis(20), Duration::from_millis(200))
         .with_try_timeout(Duration::from_millis(700))
@@ -150,7 +161,8 @@ async fn set_up(plan: &Plan, seed: u64) -> Result<Stage, BoxError> {
 
 /// Gives every neighbour its faults. All of them pass: none is a reason to give an event up.
 fn break_things(sandbox: &Sandbox, broker: &FlakyBroker, seed: u64) {
-    let html = Reply::text(502, "<html><h1>502 Bad Gateway</h1></html>").with("content-type", "text/html");
+    let html =
+        Reply::text(502, "<html><h1>502 Bad Gateway</h1></html>").with("content-type", "text/html");
     let common = [
         Fault::Answer(html.clone()),
         Fault::AnswerAfter(html),
@@ -166,9 +178,18 @@ fn break_things(sandbox: &Sandbox, broker: &FlakyBroker, seed: u64) {
     let mut chargebee = common.to_vec();
     chargebee.extend([Fault::too_many_requests(0), Fault::status(500)]);
     let mut hasura = common.to_vec();
-    hasura.extend([Fault::graphql_error("postgres-error"), Fault::graphql_error("unexpected")]);
-    sandbox.chargebee().faults().at_random(seed, 0.15, chargebee);
-    sandbox.hasura().faults().at_random(seed.wrapping_add(1), 0.12, hasura);
+    hasura.extend([
+        Fault::graphql_error("postgres-error"),
+        Fault::graphql_error("unexpected"),
+    ]);
+    sandbox
+        .chargebee()
+        .faults()
+        .at_random(seed, 0.15, chargebee);
+    sandbox
+        .hasura()
+        .faults()
+        .at_random(seed.wrapping_add(1), 0.12, hasura);
     let lines = vec![Fault::ResetBefore, Fault::ResetAfter];
     broker.faults().at_random(seed.wrapping_add(2), 0.08, lines);
 }
@@ -213,32 +234,62 @@ fn progress(done: usize, all: usize) {
     let mut out = std::io::stderr();
     if out.is_terminal() {
         let end = if done == all { "\r\x1b[K" } else { "" };
-        write!(out, "\r{done} of {all} published{end}").and_then(|()| out.flush()).ok();
+        write!(out, "\r{done} of {all} published{end}")
+            .and_then(|()| out.flush())
+            .ok();
     }
 }
 
-fn counts(plan: &Plan, seen: &Seen<'_>, verdict: &Verdict, stage: &Stage) -> String {
-    let deliveries: usize = seen.records.iter().map(|record| record.deliveries.len()).sum();
+fn counts(plan: &Plan, seen: &Seen<'_>, verdict: &Verdict, stage: &Stage, paint: Paint) -> String {
+    let deliveries: usize = seen
+        .records
+        .iter()
+        .map(|record| record.deliveries.len())
+        .sum();
     let refused = seen.records.iter().flat_map(|record| &record.deliveries);
-    let refused = refused.filter(|delivered| delivered.status != Some(200)).count();
-    let did = |what: Did| seen.journal.iter().filter(|entry| entry.did == what).count();
+    let refused = refused
+        .filter(|delivered| delivered.status != Some(200))
+        .count();
+    let did = |what: Did| {
+        seen.journal
+            .iter()
+            .filter(|entry| entry.did == what)
+            .count()
+    };
     let unseen = seen.journal.iter().filter(|entry| {
         matches!(entry.did, Did::Effect | Did::Nothing | Did::Replay)
-            && matches!(entry.fault, Some("answer_after" | "reset_after" | "cut_short" | "hang_after"))
+            && matches!(
+                entry.fault,
+                Some("answer_after" | "reset_after" | "cut_short" | "hang_after")
+            )
     });
-    let again = |action: fn(&Action) -> bool| {
-        plan.actions.iter().filter(|(_, one)| action(one)).count()
-    };
+    let again =
+        |action: fn(&Action) -> bool| plan.actions.iter().filter(|(_, one)| action(one)).count();
     let mut table = Table::new(&["", ""]);
     for (what, count) in [
-        ("messages delivered once more", again(|one| matches!(one, Action::Redeliver(_)))),
-        ("events published once more", again(|one| matches!(one, Action::PublishAgain(_)))),
+        (
+            "messages delivered once more",
+            again(|one| matches!(one, Action::Redeliver(_))),
+        ),
+        (
+            "events published once more",
+            again(|one| matches!(one, Action::PublishAgain(_))),
+        ),
         ("deliveries", deliveries),
         ("  not acknowledged, so delivered again", refused),
         ("requests to Chargebee and Hasura", seen.journal.len()),
-        ("faults at Chargebee", usize_of(stage.sandbox.chargebee().faults().hits())),
-        ("faults at Hasura", usize_of(stage.sandbox.hasura().faults().hits())),
-        ("faults at the broker", usize_of(stage.broker.faults().hits())),
+        (
+            "faults at Chargebee",
+            usize_of(stage.sandbox.chargebee().faults().hits()),
+        ),
+        (
+            "faults at Hasura",
+            usize_of(stage.sandbox.hasura().faults().hits()),
+        ),
+        (
+            "faults at the broker",
+            usize_of(stage.broker.faults().hits()),
+        ),
         ("writes done whose answer got lost", unseen.count()),
         ("writes done", did(Did::Effect)),
         ("writes repeated, known by their key", did(Did::Replay)),
@@ -248,7 +299,7 @@ fn counts(plan: &Plan, seen: &Seen<'_>, verdict: &Verdict, stage: &Stage) -> Str
     ] {
         table.row(vec![what.into(), format!("{count:>7}").into()]);
     }
-    table.render(Paint::none())
+    table.render(paint)
 }
 
 fn usize_of(count: u64) -> usize {
@@ -267,7 +318,10 @@ fn rules(verdict: &Verdict, paint: Paint) -> String {
             0 => (Ink::Green, "holds"),
             _ => (Ink::Red, "BROKEN"),
         };
-        out.push_str(&format!("{}  {rule}\n", paint.ink(ink, &format!("{word:<6}"))));
+        out.push_str(&format!(
+            "{}  {rule}\n",
+            paint.ink(ink, &format!("{word:<6}"))
+        ));
         for complaint in complaints.iter().take(SHOWN) {
             out.push_str(&format!("        {complaint}\n"));
         }

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use self::samples::{Ended, SAMPLES};
 pub(crate) use self::render::trace as render_trace;
+use self::samples::{Ended, SAMPLES};
 pub(crate) use self::state::DevState;
 use self::world::{Setup, World};
 use super::output::{self, Cell, Ink, Paint, Table};
@@ -56,10 +56,16 @@ pub struct DevArgs {
 pub async fn dev(args: DevArgs) -> Result<ExitCode, BoxError> {
     let paint = Paint::of_stdout();
     if args.chaos {
-        let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        let seed = args
+            .seed
+            .unwrap_or_else(|| u64::from(rand::random::<u32>()));
         return chaos::run(args.events, seed, paint).await;
     }
-    if args.once { once(paint).await } else { stay(paint).await }
+    if args.once {
+        once(paint).await
+    } else {
+        stay(paint).await
+    }
 }
 
 /// Runs every sample and ends.
@@ -90,10 +96,17 @@ async fn once(paint: Paint) -> Result<ExitCode, BoxError> {
     let total = SAMPLES.len() + 1;
     let verdict = match failed {
         0 => paint.ink(Ink::Green, &format!("all {total} ended as they have to")),
-        _ => paint.ink(Ink::Red, &format!("{failed} of {total} did not end as they have to")),
+        _ => paint.ink(
+            Ink::Red,
+            &format!("{failed} of {total} did not end as they have to"),
+        ),
     };
     output::print(&format!("\n{verdict}"));
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs one sample and stays up until Ctrl-C.
@@ -128,25 +141,60 @@ fn banner(world: &World, paint: Paint) -> String {
     let sandbox = world.sandbox.url();
     let mut table = Table::new(&["", "ADDRESS", ""]);
     for (name, address, about) in [
-        ("service", format!("{service}/push"), "takes pushes with a signed token only"),
-        ("sandbox", sandbox.clone(), "all of it; this page lists its paths"),
-        ("  token issuer", format!("{sandbox}/oauth2/v3/certs"), "a fresh RSA key"),
-        ("  Pub/Sub", format!("{sandbox}/publish?topic={TOPIC}"), world.bus_name()),
-        ("  Chargebee", format!("{sandbox}/api/v2"), "keeps rows, knows idempotency keys"),
+        (
+            "service",
+            format!("{service}/push"),
+            "takes pushes with a signed token only",
+        ),
+        (
+            "sandbox",
+            sandbox.clone(),
+            "all of it; this page lists its paths",
+        ),
+        (
+            "  token issuer",
+            format!("{sandbox}/oauth2/v3/certs"),
+            "a fresh RSA key",
+        ),
+        (
+            "  Pub/Sub",
+            format!("{sandbox}/publish?topic={TOPIC}"),
+            world.bus_name(),
+        ),
+        (
+            "  Chargebee",
+            format!("{sandbox}/api/v2"),
+            "keeps rows, knows idempotency keys",
+        ),
         ("  Hasura", format!("{sandbox}/v1/graphql"), "keeps rows"),
-        ("  journal", format!("{sandbox}/journal"), "every request the stand-ins saw"),
+        (
+            "  journal",
+            format!("{sandbox}/journal"),
+            "every request the stand-ins saw",
+        ),
     ] {
-        table.row(vec![name.into(), Cell::new(Ink::Green, address), Cell::new(Ink::Dim, about)]);
+        table.row(vec![
+            name.into(),
+            Cell::new(Ink::Green, address),
+            Cell::new(Ink::Dim, about),
+        ]);
     }
     let title = format!("Hookyard {} and its sandbox", env!("CARGO_PKG_VERSION"));
-    format!("{}\n\n{}", paint.ink(Ink::Bold, &title), table.render(paint))
+    format!(
+        "{}\n\n{}",
+        paint.ink(Ink::Bold, &title),
+        table.render(paint)
+    )
 }
 
 fn next_steps(world: &World, paint: Paint) -> String {
     let service = format!("http://{}", world.service.address);
     let sandbox = world.sandbox.url();
     let mut steps = vec![
-        ("send a sample", "cargo run -- send examples/events/contract_activated.json".to_owned()),
+        (
+            "send a sample",
+            "cargo run -- send examples/events/contract_activated.json".to_owned(),
+        ),
         (
             "send a row of your own",
             "echo '{\"id\":\"c-1\",\"subscription_id\":\"sub_1\",\"status\":\"active\"}' | \
@@ -161,9 +209,18 @@ fn next_steps(world: &World, paint: Paint) -> String {
     }
     steps.extend([
         ("is it alive", format!("curl {service}/health")),
-        ("metrics", format!("curl -H 'authorization: Bearer {ADMIN_TOKEN}' {service}/metrics")),
-        ("what Chargebee saw", format!("curl '{sandbox}/journal?upstream=chargebee'")),
-        ("a push without a token", format!("curl -i -X POST {service}/push -d '{{}}'")),
+        (
+            "metrics",
+            format!("curl -H 'authorization: Bearer {ADMIN_TOKEN}' {service}/metrics"),
+        ),
+        (
+            "what Chargebee saw",
+            format!("curl '{sandbox}/journal?upstream=chargebee'"),
+        ),
+        (
+            "a push without a token",
+            format!("curl -i -X POST {service}/push -d '{{}}'"),
+        ),
         ("break things", "cargo run -- dev --chaos".to_owned()),
     ]);
     let mut out = format!("\n{}\n", paint.ink(Ink::Bold, "Go on in another terminal:"));
@@ -177,7 +234,11 @@ fn next_steps(world: &World, paint: Paint) -> String {
 
 /// Shows how a sample ended.
 fn show(ended: &Ended, paint: Paint) -> String {
-    let mut out: String = ended.traces.iter().map(|trace| render_trace(trace, paint)).collect();
+    let mut out: String = ended
+        .traces
+        .iter()
+        .map(|trace| render_trace(trace, paint))
+        .collect();
     for event in &ended.emitted {
         let line = format!("followed by {}", event.attribute("ce-type"));
         out.push_str(&format!("  {}\n", paint.ink(Ink::Green, &line)));
@@ -188,7 +249,10 @@ fn show(ended: &Ended, paint: Paint) -> String {
         out.push_str(&format!("  {}\n", paint.ink(Ink::Yellow, &line)));
     }
     for complaint in &ended.complaints {
-        out.push_str(&format!("  {}\n", paint.ink(Ink::Red, &format!("not so: {complaint}"))));
+        out.push_str(&format!(
+            "  {}\n",
+            paint.ink(Ink::Red, &format!("not so: {complaint}"))
+        ));
     }
     if ended.complaints.is_empty() {
         out.push_str(&format!("  {}\n", paint.ink(Ink::Green, "as it has to be")));

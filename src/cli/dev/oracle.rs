@@ -48,14 +48,26 @@ pub(super) fn judge(plan: &Plan, seen: &Seen<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let emitted = by_attribute(&seen.emitted, "ce-causationid");
     let letters = by_attribute(&seen.dead_letters, "hookyard-event-id");
-    let letter_bytes: HashSet<&[u8]> =
-        seen.dead_letters.iter().map(|letter| &letter.message.data[..]).collect();
+    let letter_bytes: HashSet<&[u8]> = seen
+        .dead_letters
+        .iter()
+        .map(|letter| &letter.message.data[..])
+        .collect();
 
-    for record in seen.records.iter().filter(|record| record.standing != Standing::Acked) {
-        verdict.lost.push(format!("message {} was never acknowledged", record.message_id));
+    for record in seen
+        .records
+        .iter()
+        .filter(|record| record.standing != Standing::Acked)
+    {
+        verdict.lost.push(format!(
+            "message {} was never acknowledged",
+            record.message_id
+        ));
     }
     for event in &plan.events {
-        let followed = emitted.get(event.event_id.as_str()).map_or(&[][..], Vec::as_slice);
+        let followed = emitted
+            .get(event.event_id.as_str())
+            .map_or(&[][..], Vec::as_slice);
         let missing = match event.kind {
             Kind::Poison(_) => missing_letter(event, &letters, &letter_bytes),
             _ => missing_outcome(event, followed, seen),
@@ -74,7 +86,11 @@ pub(super) fn judge(plan: &Plan, seen: &Seen<'_>) -> Verdict {
                 || attribute(out, "ce-subject") != event.subject
         };
         for out in followed.iter().filter(other) {
-            let what = format!("{}: followed by {}", event.event_id, attribute(out, "ce-type"));
+            let what = format!(
+                "{}: followed by {}",
+                event.event_id,
+                attribute(out, "ce-type")
+            );
             verdict.phantoms.push(what);
         }
     }
@@ -106,10 +122,13 @@ fn missing_letter(event: &Planned, letters: &Outs<'_>, bytes: &HashSet<&[u8]>) -
     let Kind::Poison(poison) = event.kind else {
         return None;
     };
-    let named = letters.get(event.event_id.as_str()).and_then(|all| all.first());
+    let named = letters
+        .get(event.event_id.as_str())
+        .and_then(|all| all.first());
     let code = named.map(|letter| attribute(letter, "hookyard-error-code"));
     // One that could not be decoded has no event id to be found by.
-    code.filter(|code| *code != poison.code()).map(|code| format!("its dead letter says {code}"))
+    code.filter(|code| *code != poison.code())
+        .map(|code| format!("its dead letter says {code}"))
 }
 
 fn missing_outcome(event: &Planned, followed: &[&Published], seen: &Seen<'_>) -> Option<String> {
@@ -122,8 +141,8 @@ fn missing_outcome(event: &Planned, followed: &[&Published], seen: &Seen<'_>) ->
         Kind::Activate => {
             let linked = subscription().is_some_and(|row| row["cf_contract_id"] == *event.subject);
             let contract = seen.sandbox.hasura().contract(&event.subject);
-            let known = contract
-                .is_some_and(|row| row["chargebee_subscription_id"] == *event.subscription);
+            let known =
+                contract.is_some_and(|row| row["chargebee_subscription_id"] == *event.subscription);
             match (linked, known) {
                 (false, _) => Some("its subscription does not carry the contract".to_owned()),
                 (_, false) => Some("its contract does not carry the subscription".to_owned()),
@@ -163,9 +182,13 @@ fn effects(plan: &Plan, seen: &Seen<'_>, verdict: &mut Verdict) {
             _ => hasura.get(subject),
         };
         match wanted {
-            None => verdict.phantoms.push(format!("{upstream} {subject}: nobody asked for that")),
+            None => verdict
+                .phantoms
+                .push(format!("{upstream} {subject}: nobody asked for that")),
             Some(&wanted) if count > wanted => {
-                verdict.twice.push(format!("{upstream} {subject}: written {count} times"));
+                verdict
+                    .twice
+                    .push(format!("{upstream} {subject}: written {count} times"));
             }
             Some(_) => {}
         }
@@ -174,21 +197,33 @@ fn effects(plan: &Plan, seen: &Seen<'_>, verdict: &mut Verdict) {
 
 /// Finds messages that no event asked for, and good events among the dead letters.
 fn strangers(plan: &Plan, seen: &Seen<'_>, verdict: &mut Verdict) {
-    let ids: HashSet<&str> = plan.events.iter().map(|event| event.event_id.as_str()).collect();
+    let ids: HashSet<&str> = plan
+        .events
+        .iter()
+        .map(|event| event.event_id.as_str())
+        .collect();
     let poison = |event: &&Planned| matches!(event.kind, Kind::Poison(_));
-    let poison: HashSet<&[u8]> =
-        plan.events.iter().filter(poison).map(|event| event.json.as_bytes()).collect();
+    let poison: HashSet<&[u8]> = plan
+        .events
+        .iter()
+        .filter(poison)
+        .map(|event| event.json.as_bytes())
+        .collect();
     for out in &seen.emitted {
         let cause = attribute(out, "ce-causationid");
         if !ids.contains(cause) {
-            verdict.phantoms.push(format!("an event because of {cause:?}, which was never sent"));
+            verdict.phantoms.push(format!(
+                "an event because of {cause:?}, which was never sent"
+            ));
         }
     }
     for letter in &seen.dead_letters {
         if !poison.contains(&letter.message.data[..]) {
             let id = attribute(letter, "hookyard-event-id");
             let code = attribute(letter, "hookyard-error-code");
-            verdict.phantoms.push(format!("{id}: a dead letter ({code}) of a good event"));
+            verdict
+                .phantoms
+                .push(format!("{id}: a dead letter ({code}) of a good event"));
         }
     }
 }
@@ -197,15 +232,24 @@ fn strangers(plan: &Plan, seen: &Seen<'_>, verdict: &mut Verdict) {
 fn vacuous(plan: &Plan, seen: &Seen<'_>, verdict: &mut Verdict) {
     let good = plan.events.len() - plan.poison();
     if (verdict.applied as f64) < ENOUGH * good as f64 {
-        verdict.vacuous.push(format!("only {} of {good} good events applied", verdict.applied));
+        verdict.vacuous.push(format!(
+            "only {} of {good} good events applied",
+            verdict.applied
+        ));
     }
     // A handful of events may well be lucky.
     if plan.events.len() >= 50 {
-        let replays = seen.journal.iter().filter(|entry| entry.did == Did::Replay).count();
+        let replays = seen
+            .journal
+            .iter()
+            .filter(|entry| entry.did == Did::Replay)
+            .count();
         if seen.faults == 0 {
             verdict.vacuous.push("no fault was met".to_owned());
         } else if replays == 0 {
-            verdict.vacuous.push("no write was ever sent again".to_owned());
+            verdict
+                .vacuous
+                .push("no write was ever sent again".to_owned());
         }
     }
 }

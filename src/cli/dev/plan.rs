@@ -133,11 +133,16 @@ impl Plan {
                 actions.push((at + rng.random_range(0.0..3.0), Action::Redeliver(number)));
             }
             if rng.random_bool(0.06) {
-                actions.push((at + rng.random_range(0.0..3.0), Action::PublishAgain(number)));
+                actions.push((
+                    at + rng.random_range(0.0..3.0),
+                    Action::PublishAgain(number),
+                ));
             }
         }
         actions.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        let timed = actions.into_iter().map(|(at, action)| (Duration::from_secs_f64(at), action));
+        let timed = actions
+            .into_iter()
+            .map(|(at, action)| (Duration::from_secs_f64(at), action));
         Self {
             events,
             actions: timed.collect(),
@@ -159,7 +164,10 @@ impl Plan {
     }
 
     pub(super) fn poison(&self) -> usize {
-        self.events.iter().filter(|event| matches!(event.kind, Kind::Poison(_))).count()
+        self.events
+            .iter()
+            .filter(|event| matches!(event.kind, Kind::Poison(_)))
+            .count()
     }
 }
 
@@ -180,7 +188,12 @@ fn draw_event(rng: &mut StdRng, seed: u64, number: usize, earlier: &[Planned]) -
     let event_id = format!("chaos-{seed}-{number}");
     let mut subject = format!("row-{number}");
     let mut subscription = format!("sub_{number}");
-    let activated = || earlier.iter().rev().find(|event| event.kind == Kind::Activate);
+    let activated = || {
+        earlier
+            .iter()
+            .rev()
+            .find(|event| event.kind == Kind::Activate)
+    };
     if let (Kind::Draft, Some(other)) = (kind, activated()) {
         subject.clone_from(&other.subject);
         subscription.clone_from(&other.subscription);
@@ -189,9 +202,8 @@ fn draw_event(rng: &mut StdRng, seed: u64, number: usize, earlier: &[Planned]) -
         json!({"id": subject, "subscription_id": subscription, "status": status,
                "amount_cents": 29_700, "notes": null})
     };
-    let customer = |name: &str, email: &str| {
-        json!({"id": subject, "first_name": name, "email": email})
-    };
+    let customer =
+        |name: &str, email: &str| json!({"id": subject, "first_name": name, "email": email});
     let good = "someone@example.com";
     let event = |table: &str, op: &str, old: Value, new: Value| {
         json!({
@@ -205,22 +217,41 @@ fn draw_event(rng: &mut StdRng, seed: u64, number: usize, earlier: &[Planned]) -
         .to_string()
     };
     let json = match kind {
-        Kind::Activate => event("contracts", "UPDATE", contract("signed"), contract("active")),
+        Kind::Activate => event(
+            "contracts",
+            "UPDATE",
+            contract("signed"),
+            contract("active"),
+        ),
         Kind::Draft => event("contracts", "INSERT", Value::Null, contract("draft")),
-        Kind::Cancel => event("contracts", "UPDATE", contract("active"), contract("cancelled")),
+        Kind::Cancel => event(
+            "contracts",
+            "UPDATE",
+            contract("active"),
+            contract("cancelled"),
+        ),
         Kind::CustomerNew => event("customers", "INSERT", Value::Null, customer("New", good)),
-        Kind::CustomerChange => {
-            event("customers", "UPDATE", customer("Old", good), customer("New", good))
-        }
+        Kind::CustomerChange => event(
+            "customers",
+            "UPDATE",
+            customer("Old", good),
+            customer("New", good),
+        ),
         Kind::CustomerDelete => event("customers", "DELETE", customer("Old", good), Value::Null),
         Kind::Unrouted => event("invoices", "INSERT", Value::Null, json!({"id": subject})),
         Kind::Poison(Poison::CutOff) => format!("{{\"id\": \"{event_id}\", \"event\": {{"),
-        Kind::Poison(Poison::NoSubscription) => {
-            event("contracts", "UPDATE", contract("signed"), contract("active"))
-        }
-        Kind::Poison(Poison::BadEmail) => {
-            event("customers", "INSERT", Value::Null, customer("New", "nowhere"))
-        }
+        Kind::Poison(Poison::NoSubscription) => event(
+            "contracts",
+            "UPDATE",
+            contract("signed"),
+            contract("active"),
+        ),
+        Kind::Poison(Poison::BadEmail) => event(
+            "customers",
+            "INSERT",
+            Value::Null,
+            customer("New", "nowhere"),
+        ),
         Kind::Poison(Poison::WrongType) => {
             let row = json!({"id": subject, "subscription_id": number, "status": "active"});
             event("contracts", "INSERT", Value::Null, row)

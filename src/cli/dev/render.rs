@@ -15,7 +15,10 @@ pub(crate) fn trace(trace: &Trace, paint: Paint) -> String {
     for step in &trace.steps {
         let at = format!("{:>9}", format!("+{:.1} ms", step.at_ms));
         let name = format!("{:names$}", step.step);
-        let took = step.ms.map(|ms| format!("{ms:>8.1} ms")).unwrap_or_default();
+        let took = step
+            .ms
+            .map(|ms| format!("{ms:>8.1} ms"))
+            .unwrap_or_default();
         // Only the last column may be empty, so no line ends with spaces.
         let detail = match took.is_empty() {
             true => step.detail.clone(),
@@ -36,7 +39,12 @@ pub(crate) fn trace(trace: &Trace, paint: Paint) -> String {
 
 /// Good and bad ends stand out.
 fn ink(step: &Step) -> Ink {
-    let status = step.detail.rsplit(' ').next().unwrap_or_default().parse::<u16>();
+    let status = step
+        .detail
+        .rsplit(' ')
+        .next()
+        .unwrap_or_default()
+        .parse::<u16>();
     match (step.step.as_str(), status) {
         ("answered" | "upstream", Ok(200..=299)) => Ink::Green,
         ("answered" | "upstream", _) => Ink::Red,
@@ -66,7 +74,12 @@ mod tests {
                 steps: vec![
                     step(0.0, "push received", "POST /push", None),
                     step(0.84, "token verified", "RS256", None),
-                    step(4.0, "upstream", "GET chargebee /subscriptions/{id} -> 200", Some(2.26)),
+                    step(
+                        4.0,
+                        "upstream",
+                        "GET chargebee /subscriptions/{id} -> 200",
+                        Some(2.26),
+                    ),
                     step(12.3, "answered", "200", Some(12.31)),
                 ],
                 ..Trace::default()

@@ -63,24 +63,72 @@ macro_rules! sample {
 
 /// Every sample, in the order in which `dev --once` runs them.
 pub(super) const SAMPLES: &[Sample] = &[
-    sample!("contract_activated", "UPDATE signed → active: linked on both sides", done(2, "contract.activated")),
+    sample!(
+        "contract_activated",
+        "UPDATE signed → active: linked on both sides",
+        done(2, "contract.activated")
+    ),
     sample!("contract_inserted", "INSERT of a draft: skipped", NOTHING),
-    sample!("contract_cancelled", "UPDATE active → cancelled: ends with its term", done(1, "contract.cancelled")),
-    sample!("contract_deleted", "DELETE: nobody takes it, counted as unrouted", NOTHING),
-    sample!("contract_manual", "MANUAL from the console: unrouted", NOTHING),
-    sample!("customer_inserted", "INSERT: created in Chargebee", done(1, "customer.created")),
-    sample!("customer_updated", "UPDATE: updated in Chargebee", done(1, "customer.updated")),
-    sample!("customer_deleted", "DELETE: an event, no call", done(0, "customer.deleted")),
-    sample!("customer_rejected", "Chargebee refuses its e-mail: dead letter", buried("param_wrong_value")),
-    sample!("null_session", "changed past Hasura: no session, no trace", done(2, "contract.activated")),
-    sample!("mssql_shape", "MSSQL: schema dbo, no old row, no zone: unrouted", NOTHING),
-    sample!("big_numbers", "an amount no float can hold leaves as it came", End {
-        holds: "50755254975729665123.100",
-        ..done(2, "contract.activated")
-    }),
+    sample!(
+        "contract_cancelled",
+        "UPDATE active → cancelled: ends with its term",
+        done(1, "contract.cancelled")
+    ),
+    sample!(
+        "contract_deleted",
+        "DELETE: nobody takes it, counted as unrouted",
+        NOTHING
+    ),
+    sample!(
+        "contract_manual",
+        "MANUAL from the console: unrouted",
+        NOTHING
+    ),
+    sample!(
+        "customer_inserted",
+        "INSERT: created in Chargebee",
+        done(1, "customer.created")
+    ),
+    sample!(
+        "customer_updated",
+        "UPDATE: updated in Chargebee",
+        done(1, "customer.updated")
+    ),
+    sample!(
+        "customer_deleted",
+        "DELETE: an event, no call",
+        done(0, "customer.deleted")
+    ),
+    sample!(
+        "customer_rejected",
+        "Chargebee refuses its e-mail: dead letter",
+        buried("param_wrong_value")
+    ),
+    sample!(
+        "null_session",
+        "changed past Hasura: no session, no trace",
+        done(2, "contract.activated")
+    ),
+    sample!(
+        "mssql_shape",
+        "MSSQL: schema dbo, no old row, no zone: unrouted",
+        NOTHING
+    ),
+    sample!(
+        "big_numbers",
+        "an amount no float can hold leaves as it came",
+        End {
+            holds: "50755254975729665123.100",
+            ..done(2, "contract.activated")
+        }
+    ),
     sample!("cron", "cron trigger: unrouted", NOTHING),
     sample!("one_off", "one-off scheduled event: unrouted", NOTHING),
-    sample!("malformed", "cut off in the middle: dead letter with its bytes", buried("not_json")),
+    sample!(
+        "malformed",
+        "cut off in the middle: dead letter with its bytes",
+        buried("not_json")
+    ),
 ];
 
 /// The sample `hookyard dev` starts with.
@@ -93,7 +141,10 @@ pub(super) fn first_with_fresh_ids() -> String {
     FIRST
         .json
         .replace("7f1c2d90-52aa-4c68-8f0b-000000000001", &fresh)
-        .replace("0c9e7a51-3b1d-4f5e-9a42-000000000001", &uuid::Uuid::new_v4().to_string())
+        .replace(
+            "0c9e7a51-3b1d-4f5e-9a42-000000000001",
+            &uuid::Uuid::new_v4().to_string(),
+        )
         .replace("sub_1001", &format!("sub_{}", &fresh[..8]))
 }
 
@@ -122,7 +173,9 @@ async fn judge(world: &mut World, json: &str, end: End) -> Result<Ended, BoxErro
     let before = writes(&journal);
     let traces = world.run(json).await?;
     let written = writes(&journal) - before;
-    let emitted = world.published(Topic::Events, usize::from(end.emits.is_some())).await?;
+    let emitted = world
+        .published(Topic::Events, usize::from(end.emits.is_some()))
+        .await?;
     let wanted = usize::from(end.dead_letter.is_some());
     let dead_letters = world.published(Topic::DeadLetters, wanted).await?;
 
@@ -137,13 +190,19 @@ async fn judge(world: &mut World, json: &str, end: End) -> Result<Ended, BoxErro
     if types != Vec::from_iter(end.emits) {
         complaints.push(format!("expected {:?} to follow, saw {types:?}", end.emits));
     }
-    if !emitted.iter().all(|out| String::from_utf8_lossy(&out.data).contains(end.holds)) {
+    if !emitted
+        .iter()
+        .all(|out| String::from_utf8_lossy(&out.data).contains(end.holds))
+    {
         complaints.push(format!("{} did not leave as it came", end.holds));
     }
     let code = |out: &Out| out.attribute("hookyard-error-code").to_owned();
     let codes: Vec<String> = dead_letters.iter().map(code).collect();
     if codes != Vec::from_iter(end.dead_letter) {
-        complaints.push(format!("expected dead letter {:?}, saw {codes:?}", end.dead_letter));
+        complaints.push(format!(
+            "expected dead letter {:?}, saw {codes:?}",
+            end.dead_letter
+        ));
     }
     if !dead_letters.iter().all(|out| out.data == json.as_bytes()) {
         complaints.push("the dead letter does not hold the original bytes".to_owned());

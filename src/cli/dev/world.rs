@@ -91,7 +91,9 @@ impl Topic {
     reason = "dev has no configuration yet when it decides on one"
 )]
 pub(super) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+    std::env::var(name)
+        .ok()
+        .filter(|value| !value.trim().is_empty())
 }
 
 /// Listens on a loopback port; on any free one when the wanted one is taken and may be changed.
@@ -113,7 +115,10 @@ pub(super) fn configure(sandbox: &Sandbox, log_level: &str) -> Result<Config, Bo
             "LOG_FORMAT" => Some("pretty".to_owned()),
             _ => None,
         };
-        ours.get(name).cloned().or_else(|| variable(name)).or(default)
+        ours.get(name)
+            .cloned()
+            .or_else(|| variable(name))
+            .or(default)
     };
     Ok(Config::from_lookup(&lookup)?)
 }
@@ -125,7 +130,11 @@ impl World {
         let sandbox_listener = listen(setup.sandbox_port, false).await?;
         let mut builder = Sandbox::builder().listener(sandbox_listener).auto_seed();
         let emulator = variable("PUBSUB_EMULATOR_HOST");
-        let bus_type = if emulator.is_some() { "pubsub" } else { "memory" };
+        let bus_type = if emulator.is_some() {
+            "pubsub"
+        } else {
+            "memory"
+        };
         for (name, value) in [
             ("EVENT_BUS_TYPE", bus_type),
             ("GOOGLE_CLOUD_PROJECT", PROJECT),
@@ -136,7 +145,9 @@ impl World {
         }
         let sandbox = builder.start().await?;
         let config = configure(&sandbox, setup.log_level)?;
-        let logs = telemetry::Logs::new(&config.log, None).layer(sandbox.traces().layer()).install()?;
+        let logs = telemetry::Logs::new(&config.log, None)
+            .layer(sandbox.traces().layer())
+            .install()?;
 
         let listener = match (setup.service_port, fixed) {
             (0, _) => listen(0, true).await?,
@@ -144,13 +155,21 @@ impl World {
             (port, None) => listen(port, false).await?,
         };
         let address = listener.local_addr()?;
-        let app = App::builder().config(config.clone()).handlers(crate::handlers::register);
+        let app = App::builder()
+            .config(config.clone())
+            .handlers(crate::handlers::register);
         let (app, bus) = match &emulator {
             None => {
                 sandbox.push_to(address);
                 let broker = MemoryBroker::new();
                 let app = app.publisher(Arc::new(broker.clone()));
-                (app, Bus::Own { broker, seen: [0; 2] })
+                (
+                    app,
+                    Bus::Own {
+                        broker,
+                        seen: [0; 2],
+                    },
+                )
             }
             Some(host) => {
                 sandbox.pass_on_to(address);
@@ -198,8 +217,9 @@ impl World {
                 }
                 Bus::Emulator { emulator, run } => {
                     let topic = format!("{TOPIC}-{run}");
-                    let message_id =
-                        emulator.publish(&topic, json.as_bytes(), &attributes).await?;
+                    let message_id = emulator
+                        .publish(&topic, json.as_bytes(), &attributes)
+                        .await?;
                     loop {
                         let passed = self.sandbox.proxy().passed_of(&message_id);
                         if passed.last().is_some_and(|last| last.status == 200) {
@@ -212,7 +232,8 @@ impl World {
             }
         };
         let request_ids = tokio::time::timeout(PATIENCE, acknowledged).await;
-        let request_ids = request_ids.map_err(|_| "the service did not acknowledge it in 30 s")??;
+        let request_ids =
+            request_ids.map_err(|_| "the service did not acknowledge it in 30 s")??;
         let traces = self.sandbox.traces();
         Ok(request_ids.iter().flat_map(|id| traces.find(id)).collect())
     }
@@ -262,11 +283,15 @@ async fn connect(emulator: Emulator, sandbox: &Sandbox) -> Result<Bus, BoxError>
     emulator.create_topic(&topic).await?;
     let proxy = format!("{}/push", sandbox.url());
     let name = format!("{topic}-push");
-    emulator.create_push_subscription(&name, &topic, &proxy, 60).await?;
+    emulator
+        .create_push_subscription(&name, &topic, &proxy, 60)
+        .await?;
     for topic in [Topic::Events, Topic::DeadLetters] {
         emulator.create_topic(topic.name()).await?;
         let name = format!("{}-{run}", topic.name());
-        emulator.create_pull_subscription(&name, topic.name()).await?;
+        emulator
+            .create_pull_subscription(&name, topic.name())
+            .await?;
     }
     Ok(Bus::Emulator { emulator, run })
 }

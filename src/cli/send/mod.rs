@@ -44,7 +44,12 @@ pub struct SendArgs {
     trigger: Option<String>,
 
     /// Table of a bare row, with its schema if that is not public.
-    #[arg(long, value_name = "[SCHEMA.]TABLE", default_value = "contracts", requires = "op")]
+    #[arg(
+        long,
+        value_name = "[SCHEMA.]TABLE",
+        default_value = "contracts",
+        requires = "op"
+    )]
     table: String,
 
     /// Send the input as it is, whatever it is, as the message's data.
@@ -56,7 +61,12 @@ pub struct SendArgs {
     to: Option<String>,
 
     /// Bearer token to send.
-    #[arg(long, value_name = "TOKEN", env = "HOOKYARD_PUSH_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "HOOKYARD_PUSH_TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
 
     /// Get the token from `gcloud auth print-identity-token`.
@@ -112,7 +122,9 @@ pub async fn send(args: SendArgs) -> Result<ExitCode, BoxError> {
         (Some(url), _) => url.clone(),
         (None, Some(dev)) => format!("http://{}/push", dev.service),
         (None, None) => {
-            return Err("no `hookyard dev` is running; start it, or say --to URL and --token".into());
+            return Err(
+                "no `hookyard dev` is running; start it, or say --to URL and --token".into(),
+            );
         }
     };
     // The sandbox knows nothing of what another service did.
@@ -134,10 +146,17 @@ pub async fn send(args: SendArgs) -> Result<ExitCode, BoxError> {
     };
     if let Some(dev) = dev {
         let traces = traces(&dev, &trace.trace_id(), &answer.request_id).await;
-        let shown: Vec<_> = traces.iter().map(|trace| render_trace(trace, paint)).collect();
+        let shown: Vec<_> = traces
+            .iter()
+            .map(|trace| render_trace(trace, paint))
+            .collect();
         output::print(&shown.join("\n"));
     }
-    Ok(if answer.status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if answer.status == 200 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn read(file: &str) -> Result<Vec<u8>, BoxError> {
@@ -145,11 +164,16 @@ async fn read(file: &str) -> Result<Vec<u8>, BoxError> {
     let read = tokio::task::spawn_blocking(move || match path.as_str() {
         "-" => {
             let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .map(|_| bytes)
         }
         path => std::fs::read(path),
     });
-    Ok(read.await?.map_err(|error| format!("cannot read {file}: {error}"))?)
+    Ok(read
+        .await?
+        .map_err(|error| format!("cannot read {file}: {error}"))?)
 }
 
 /// Makes the message's data of the input, and says so when it is no event.
@@ -181,8 +205,16 @@ fn body(args: &SendArgs, data: Vec<u8>, trace: &TraceContext) -> String {
         attributes: args.attributes.iter().cloned().collect(),
         ordering_key: args.ordering_key.clone(),
     };
-    message.attributes.entry("traceparent".to_owned()).or_insert_with(|| trace.to_string());
-    envelope(&message, "projects/sandbox/subscriptions/hookyard-send", args.attempt).to_string()
+    message
+        .attributes
+        .entry("traceparent".to_owned())
+        .or_insert_with(|| trace.to_string());
+    envelope(
+        &message,
+        "projects/sandbox/subscriptions/hookyard-send",
+        args.attempt,
+    )
+    .to_string()
 }
 
 async fn token(args: &SendArgs, dev: Option<&DevState>, to: &str) -> Result<String, BoxError> {
@@ -209,7 +241,9 @@ const GONE: &str = "`hookyard dev` was running but is not any more; start it aga
 async fn gcloud_token(audience: &str) -> Result<String, BoxError> {
     let audience = format!("--audiences={audience}");
     let printed = tokio::task::spawn_blocking(move || {
-        Command::new("gcloud").args(["auth", "print-identity-token", &audience]).output()
+        Command::new("gcloud")
+            .args(["auth", "print-identity-token", &audience])
+            .output()
     });
     let output = printed.await?;
     let output = output.map_err(|error| format!("cannot run gcloud: {error}"))?;
@@ -223,12 +257,24 @@ async fn gcloud_token(audience: &str) -> Result<String, BoxError> {
 async fn post(to: &str, token: &str, body: String) -> Result<Answer, BoxError> {
     // As long as a subscription's longest ack deadline.
     let client = loopback_client(Duration::from_secs(600))?;
-    let request = client.post(to).bearer_auth(token).header("content-type", "application/json");
-    let response = request.body(body).send().await.map_err(|error| match error.is_connect() {
-        true => format!("nothing listens at {to}"),
-        false => format!("{to} did not answer: {}", error.without_url()),
-    })?;
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let request = client
+        .post(to)
+        .bearer_auth(token)
+        .header("content-type", "application/json");
+    let response = request
+        .body(body)
+        .send()
+        .await
+        .map_err(|error| match error.is_connect() {
+            true => format!("nothing listens at {to}"),
+            false => format!("{to} did not answer: {}", error.without_url()),
+        })?;
+    let header = |name| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     Ok(Answer {
         status: response.status().as_u16(),
         request_id: header("x-request-id").unwrap_or_default().to_owned(),
@@ -249,7 +295,11 @@ fn describe(answer: &Answer, paint: Paint) -> String {
         503 => "not now; Pub/Sub would deliver it again",
         _ => "not an answer this service gives",
     };
-    let ink = if answer.status == 200 { Ink::Green } else { Ink::Red };
+    let ink = if answer.status == 200 {
+        Ink::Green
+    } else {
+        Ink::Red
+    };
     let mut line = format!("{} {meaning}", paint.ink(ink, &answer.status.to_string()));
     if let Some(after) = &answer.retry_after {
         line.push_str(&format!(", after {after} s"));

@@ -56,13 +56,18 @@ pub(super) fn wrap(input: Vec<u8>, row: Option<&RowOptions<'_>>) -> Result<Wrapp
 
 /// Puts the row's own text into an event, so that its numbers stay as they are.
 fn event_of(row: &RawValue, options: &RowOptions<'_>) -> Result<String, BoxError> {
-    let (schema, table) = options.table.split_once('.').unwrap_or(("public", options.table));
+    let (schema, table) = options
+        .table
+        .split_once('.')
+        .unwrap_or(("public", options.table));
     let op = options.op.to_ascii_uppercase();
     let (old, new) = match op.as_str() {
         "DELETE" => (row.get(), "null"),
         _ => ("null", row.get()),
     };
-    let trigger = options.trigger.map_or_else(|| format!("{table}_events"), str::to_owned);
+    let trigger = options
+        .trigger
+        .map_or_else(|| format!("{table}_events"), str::to_owned);
     let id = uuid::Uuid::new_v4();
     let created_at = OffsetDateTime::from(SystemClock.now()).format(&Rfc3339)?;
     let trigger = json!({"name": trigger});
@@ -101,13 +106,19 @@ mod tests {
 
     #[test]
     fn a_row_goes_into_its_event_digit_for_digit() {
-        let event = decoded(r#"{"id": 1, "amount": 50755254975729665123.10}"#, options("update"));
+        let event = decoded(
+            r#"{"id": 1, "amount": 50755254975729665123.10}"#,
+            options("update"),
+        );
 
         assert_eq!(event.event_type.as_str(), "contracts.update");
         let Body::Row(row) = &event.body else {
             panic!("not a row");
         };
-        assert_eq!(row.new_json(), Some(r#"{"id": 1, "amount": 50755254975729665123.10}"#));
+        assert_eq!(
+            row.new_json(),
+            Some(r#"{"id": 1, "amount": 50755254975729665123.10}"#)
+        );
         assert_eq!(row.old_json(), None);
     }
 
@@ -128,6 +139,9 @@ mod tests {
     fn what_is_no_event_is_sent_knowingly_only() {
         assert!(wrap(b"{\"id\": 1}".to_vec(), None).is_err());
         assert!(wrap(b"{".to_vec(), Some(&options("insert"))).is_err());
-        assert_eq!(wrap(b"{".to_vec(), None).unwrap(), Wrapped::NoJson(b"{".to_vec()));
+        assert_eq!(
+            wrap(b"{".to_vec(), None).unwrap(),
+            Wrapped::NoJson(b"{".to_vec())
+        );
     }
 }

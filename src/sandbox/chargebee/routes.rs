@@ -66,7 +66,10 @@ pub(super) fn work(state: &mut State, request: &Request, clock: &SharedClock) ->
 pub(super) fn subject(request: &Request) -> String {
     let in_path = request.segments().into_iter().nth(3);
     let mut form = url::form_urlencoded::parse(&request.body);
-    let given = || form.find(|(name, _)| name == "id").map(|(_, id)| id.into_owned());
+    let given = || {
+        form.find(|(name, _)| name == "id")
+            .map(|(_, id)| id.into_owned())
+    };
     in_path.or_else(given).unwrap_or_default()
 }
 
@@ -201,7 +204,8 @@ fn update_customer(state: &mut State, id: &str, form: &Form, now: u64) -> Worked
 
 fn bad_customer(form: &Form) -> Option<Worked> {
     let bad = form.iter().find(|(name, value)| {
-        (name == "email" && !value.is_empty() && !value.contains('@')) || (name != "email" && value.len() > 250)
+        (name == "email" && !value.is_empty() && !value.contains('@'))
+            || (name != "email" && value.len() > 250)
     });
     bad.map(|(name, _)| {
         let what = format!("{name} : is not valid");
