@@ -11,6 +11,7 @@ mod world;
 use std::process::ExitCode;
 
 use clap::Args;
+use tokio::signal::unix::SignalKind;
 
 pub(crate) use self::render::trace as render_trace;
 use self::samples::{Ended, SAMPLES};
@@ -29,7 +30,7 @@ use crate::sandbox::{ADMIN_TOKEN, TOPIC};
 /// The service listens on PORT or 8080, the sandbox on 8090; a free port is taken when one of
 /// them is in use. With PUBSUB_EMULATOR_HOST set, the real emulator takes the pusher's place.
 #[derive(Debug, Args)]
-pub struct DevArgs {
+pub(super) struct DevArgs {
     /// Run every sample, show what happened, and end: 0 if each ended as it has to, else 1.
     #[arg(long, conflicts_with = "chaos")]
     once: bool,
@@ -53,7 +54,7 @@ pub struct DevArgs {
 ///
 /// # Errors
 /// When no port can be had, the emulator is away, or the service cannot be put together.
-pub async fn dev(args: DevArgs) -> Result<ExitCode, BoxError> {
+pub(super) async fn dev(args: DevArgs) -> Result<ExitCode, BoxError> {
     let paint = Paint::of_stdout();
     if args.chaos {
         let seed = args
@@ -73,7 +74,7 @@ async fn once(paint: Paint) -> Result<ExitCode, BoxError> {
     let setup = Setup {
         service_port: 0,
         sandbox_port: 0,
-        log_level: "error",
+        log_level: "off",
     };
     let mut world = World::start(setup).await?;
     output::print(&banner(&world, paint));
@@ -129,11 +130,20 @@ async fn stay(paint: Paint) -> Result<ExitCode, BoxError> {
         output::print(&render_trace(&trace, paint));
     }
     output::print(&next_steps(&world, paint));
-    tokio::signal::ctrl_c().await?;
+    stop_signal().await?;
     output::print("\nshutting down");
     state.remove();
     world.service.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn stop_signal() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 fn banner(world: &World, paint: Paint) -> String {

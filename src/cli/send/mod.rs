@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 ///
 /// Exits 0 when the service acknowledged it with 200, else 1.
 #[derive(Debug, Args)]
-pub struct SendArgs {
+pub(super) struct SendArgs {
     /// The event, or `-` for stdin.
     #[arg(value_name = "FILE")]
     file: String,
@@ -114,7 +114,7 @@ struct Answer {
 ///
 /// # Errors
 /// When the input cannot be read or is no event, no token can be had, or nothing listens.
-pub async fn send(args: SendArgs) -> Result<ExitCode, BoxError> {
+pub(super) async fn send(args: SendArgs) -> Result<ExitCode, BoxError> {
     let paint = Paint::of_stdout();
     let data = wrap(&args, read(&args.file).await?)?;
     let dev = DevState::read();
