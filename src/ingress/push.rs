@@ -120,9 +120,12 @@ impl PushDoor {
         event.trace = Some(trace);
         let span = tracing::Span::current();
         if !span.is_disabled() {
-            span.record("trace_id", trace.trace_id());
-            span.record("span_id", trace.span_id());
-            span.record("event.id", event.id.as_str());
+            tracing::record_all!(
+                span,
+                trace_id = trace.trace_id(),
+                span_id = trace.span_id(),
+                event.id = event.id.as_str(),
+            );
         }
         tracing::debug!(
             target: "hookyard::step",

@@ -23,23 +23,47 @@ pub(super) enum Style {
 #[derive(Debug)]
 pub(super) struct SpanFields {
     text: String,
-    entries: Vec<(&'static str, usize, usize)>,
+    first: [Entry; INLINE],
+    more: Vec<Entry>,
+    len: usize,
 }
+
+/// Name, and where in the text its value starts and ends.
+type Entry = (&'static str, usize, usize);
+
+/// Entries that need no allocation: a span is made for every request.
+const INLINE: usize = 6;
 
 impl SpanFields {
     pub(super) fn new() -> Self {
         Self {
             text: String::with_capacity(192),
-            entries: Vec::with_capacity(4),
+            first: [("", 0, 0); INLINE],
+            more: Vec::new(),
+            len: 0,
         }
     }
 
     /// Returns names with the text that was written for them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let text = &self.text;
-        self.entries
-            .iter()
-            .map(move |&(name, start, end)| (name, &text[start..end]))
+        let inline = self.first[..self.len.min(INLINE)].iter();
+        inline
+            .chain(&self.more)
+            .map(|&(name, start, end)| (name, &self.text[start..end]))
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let inline = self.first[..self.len.min(INLINE)].iter_mut();
+        let mut all = inline.chain(&mut self.more);
+        if let Some(old) = all.find(|old| old.0 == entry.0) {
+            *old = entry;
+            return;
+        }
+        match self.first.get_mut(self.len) {
+            Some(place) => *place = entry,
+            None => self.more.push(entry),
+        }
+        self.len += 1;
     }
 
     /// Lends this span's fields to a visitor; what is recorded again takes the place of the old.
@@ -73,9 +97,7 @@ impl SpanVisitor<'_> {
             write_field(&mut self.fields.text, self.style, field.name(), value);
         }
         let end = self.fields.text.len();
-        let entries = &mut self.fields.entries;
-        entries.retain(|(name, ..)| *name != field.name());
-        entries.push((field.name(), start, end));
+        self.fields.put((field.name(), start, end));
     }
 }
 

@@ -202,6 +202,22 @@ fn a_line_at_a_high_level_keeps_the_ids_of_its_span() {
 }
 
 #[test]
+fn a_span_of_many_fields_keeps_them_all_and_the_last_value_counts() {
+    let lines = json_lines("info", || {
+        let span = tracing::info_span!(
+            target: "hookyard", "push", a = 1, b = 2, c = 3, d = 4, e = 5, f = 6, g = 7, h = 8
+        );
+        span.record("b", 20);
+        span.record("h", 80);
+        let _entered = span.entered();
+        tracing::info!("said");
+    });
+
+    let values = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| lines[0][name].clone());
+    assert_eq!(json!(values), json!([1, 20, 3, 4, 5, 6, 7, 80]));
+}
+
+#[test]
 fn people_read_one_short_line() {
     let text = logged("info", LogFormat::Pretty, || {
         let _entered = push_span().entered();
