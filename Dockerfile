@@ -17,9 +17,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 # Dependencies alone: this layer is built again only when Cargo.toml or Cargo.lock change. The
-# empty sources stand in for ours, and benches and examples because Cargo.toml may name them.
+# empty sources stand in for ours; examples, because Cargo.toml may name them.
 COPY Cargo.toml Cargo.lock ./
-COPY benches benches
 COPY examples examples
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
