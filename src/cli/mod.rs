@@ -45,7 +45,7 @@ enum Command {
     #[cfg(feature = "sandbox")]
     Dev(dev::DevArgs),
     #[cfg(feature = "sandbox")]
-    Send(send::SendArgs),
+    Send(Box<send::SendArgs>),
     /// Show which handlers take which events.
     Handlers(handlers::HandlersArgs),
     /// List every environment variable as a Markdown table.
@@ -75,7 +75,7 @@ async fn run(command: Command) -> Result<ExitCode, BoxError> {
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => dev::dev(args).await,
         #[cfg(feature = "sandbox")]
-        Command::Send(args) => send::send(args).await,
+        Command::Send(args) => send::send(*args).await,
         Command::Handlers(args) => handlers::handlers(&args),
         Command::Variables => {
             output::print(&Config::variables_as_markdown());

@@ -15,10 +15,13 @@ use crate::clock::SharedClock;
 use crate::sandbox::issuer::{HOUR, Issuer};
 use crate::sandbox::{lock, rfc3339};
 
+/// Key id, audience and service account of a token.
+type TokenKey = (String, String, String);
+
 /// Signs tokens and hands each out for as long as Pub/Sub does, close to an hour.
 pub(super) struct TokenCache {
     issuer: Issuer,
-    tokens: Mutex<HashMap<(String, String, String), (SystemTime, String)>>,
+    tokens: Mutex<HashMap<TokenKey, (SystemTime, String)>>,
     clock: SharedClock,
 }
 
