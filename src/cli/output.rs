@@ -139,6 +139,7 @@ pub(crate) fn print(text: &str) {
 }
 
 /// Says on stderr what the caller may not have meant.
+#[cfg(feature = "sandbox")]
 pub(crate) fn warn(what: &str) {
     writeln!(std::io::stderr().lock(), "warning: {what}").ok();
 }
