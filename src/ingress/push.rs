@@ -64,15 +64,15 @@ impl PushDoor {
     async fn answer(&self, request: Request) -> Response {
         let started = self.clock.monotonic();
         tracing::debug!(target: "hookyard::step", step = "push received", detail = "POST /push");
-        let response = match self.accept(request).await {
-            Ok(outcome) => settle(&outcome),
-            Err(refusal) => self.refuse(refusal),
+        let (word, response) = match self.accept(request).await {
+            Ok(outcome) => (outcome.as_str(), settle(&outcome)),
+            Err(refusal) => ("refused", self.refuse(refusal)),
         };
         let elapsed = self.clock.monotonic().saturating_duration_since(started);
         tracing::debug!(
             target: "hookyard::step",
             step = "answered",
-            detail = response.status().as_u16(),
+            detail = %format_args!("{} {word}", response.status().as_u16()),
             ms = elapsed.as_secs_f64() * 1000.0,
         );
         response

@@ -39,14 +39,14 @@ pub(crate) fn trace(trace: &Trace, paint: Paint) -> String {
 
 /// Good and bad ends stand out.
 fn ink(step: &Step) -> Ink {
-    let status = step
+    // `200 done` or `GET … -> 404 not_found`.
+    let mut words = step
         .detail
-        .rsplit(' ')
-        .next()
-        .unwrap_or_default()
-        .parse::<u16>();
+        .split(' ')
+        .filter_map(|word| word.parse::<u16>().ok());
+    let status = words.next();
     match (step.step.as_str(), status) {
-        ("answered" | "upstream", Ok(200..=299)) => Ink::Green,
+        ("answered" | "upstream", Some(200..=299)) => Ink::Green,
         ("answered" | "upstream", _) => Ink::Red,
         ("handler", _) if step.detail.contains("dead letter") => Ink::Red,
         ("handler", _) if step.detail.contains("tried again") => Ink::Yellow,
@@ -80,7 +80,7 @@ mod tests {
                         "GET chargebee /subscriptions/{id} -> 200",
                         Some(2.26),
                     ),
-                    step(12.3, "answered", "200", Some(12.31)),
+                    step(12.3, "answered", "200 done", Some(12.31)),
                 ],
                 ..Trace::default()
             },
@@ -91,7 +91,7 @@ mod tests {
    +0.0 ms  push received   POST /push\n    \
    +0.8 ms  token verified  RS256\n    \
    +4.0 ms  upstream        GET chargebee /subscriptions/{id} -> 200     2.3 ms\n    \
-  +12.3 ms  answered        200                                         12.3 ms\n";
+  +12.3 ms  answered        200 done                                    12.3 ms\n";
         assert_eq!(shown, expected);
     }
 }
