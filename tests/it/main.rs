@@ -23,6 +23,7 @@ mod edge_requests;
 mod edge_server;
 mod emulator;
 mod journeys;
+mod logs_canaries;
 mod logs_lines;
 mod oidc_google;
 mod oidc_issuer;
