@@ -167,6 +167,11 @@ resource "google_cloud_run_v2_service" "this" {
         }
 
         env {
+          name  = "SCRAPE_JOB"
+          value = var.name
+        }
+
+        env {
           name  = "SCRAPE_INTERVAL"
           value = containers.value.interval
         }

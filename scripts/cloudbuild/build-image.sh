@@ -10,7 +10,7 @@ need PROJECT_ID REGION NAME
 need_tools docker
 COMMIT_SHA=${COMMIT_SHA:-$(git -C "$ROOT" rev-parse HEAD)}
 repository=$REGION-docker.pkg.dev/$PROJECT_ID/$NAME
-image=$repository/$NAME:${COMMIT_SHA:0:12}
+image=$repository/$NAME:$COMMIT_SHA
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -1)
 
 # A builder of its own: the default one cannot write a cache to a registry.

@@ -41,13 +41,13 @@ kept() {
   if [[ -f $RELEASE_DIR/$1 ]]; then cat "$RELEASE_DIR/$1"; fi
 }
 
-# service FORMAT: describes the service.
+# service FORMAT [FLAGS…]: describes the service.
 service() {
   need NAME PROJECT_ID REGION
-  gcloud run services describe "$NAME" --project="$PROJECT_ID" --region="$REGION" --format="$1"
+  gcloud run services describe "$NAME" --project="$PROJECT_ID" --region="$REGION" --format="$1" "${@:2}"
 }
 
-# Whether the service exists. Anything but "no such service" is an error: mistaking a missing right
+# Whether the service exists. Anything but "no such service" is an error: taking a missing right
 # for a first deployment would give an untested revision all traffic.
 service_exists() {
   need NAME PROJECT_ID REGION
@@ -59,14 +59,6 @@ service_exists() {
 
 # The revision with most of the traffic.
 serving_revision() {
-  service 'csv[no-heading,separator=" "](status.traffic.percent,status.traffic.revisionName)' |
-    best_of_traffic
-}
-
-# gcloud prints lists as `0;100 a;b`: percents, then names, in the same order.
-best_of_traffic() {
-  awk '{
-    n = split($1, percent, ";"); split($2, name, ";")
-    for (i = 1; i <= n; i++) if (percent[i] + 0 > most) { most = percent[i] + 0; best = name[i] }
-  } END { print best }'
+  service 'csv[no-heading](status.traffic.percent,status.traffic.revisionName)' --flatten='status.traffic[]' |
+    sort --field-separator=, --key=1,1nr | awk -F, '$1 > 0 {print $2; exit}'
 }

@@ -104,7 +104,7 @@ variable "deploy_approval" {
 }
 
 variable "deploy_substitutions" {
-  description = "Substitutions of the deploying trigger (see cloudbuild.yaml), for example { _INGRESS = \"INGRESS_TRAFFIC_ALL\" }."
+  description = "Substitutions of the deploying trigger (see cloudbuild.yaml), for example { _TFVARS = \"prod.tfvars\" }."
   type        = map(string)
   default     = {}
 
