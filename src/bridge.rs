@@ -187,7 +187,11 @@ impl RunningBridge {
             server.wait().await;
             bridge.publisher.flush().await;
         };
-        if Deadline::after(&bridge.clock, grace).run(drain).await.is_err() {
+        if Deadline::after(&bridge.clock, grace)
+            .run(drain)
+            .await
+            .is_err()
+        {
             tracing::warn!("grace is over; webhooks under way are cut off and come again");
         }
     }

@@ -124,7 +124,10 @@ fn secrets(reader: &mut Reader<'_>) -> Vec<SecretString> {
             "must be at least 16 characters, such as `openssl rand -hex 32` makes",
         );
     }
-    if secrets.iter().any(|s| !s.bytes().all(|b| b.is_ascii_graphic())) {
+    if secrets
+        .iter()
+        .any(|s| !s.bytes().all(|b| b.is_ascii_graphic()))
+    {
         reader.problem(
             BRIDGE_SECRET.name,
             "must be visible ASCII characters, or no header can carry it",
@@ -145,7 +148,11 @@ impl KeyColumns {
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let mut tables = BTreeMap::new();
-        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        for item in text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+        {
             let wrong = "must be `table=column` or `table=column+column`, joined by commas";
             let (table, columns) = item.split_once('=').ok_or(wrong)?;
             let table = table.trim().to_ascii_lowercase();

@@ -123,9 +123,15 @@ mod tests {
     fn what_is_no_trace_is_ignored() {
         assert_eq!(trace(&[]), None);
         assert_eq!(trace(&[("b3", "0")]), None);
-        let short = [("x-b3-traceid", "463a"), ("x-b3-spanid", "0020000000000001")];
+        let short = [
+            ("x-b3-traceid", "463a"),
+            ("x-b3-spanid", "0020000000000001"),
+        ];
         assert_eq!(trace(&short), None);
-        let zero = [("x-b3-traceid", "0000000000000000"), ("x-b3-spanid", "0020000000000001")];
+        let zero = [
+            ("x-b3-traceid", "0000000000000000"),
+            ("x-b3-spanid", "0020000000000001"),
+        ];
         assert_eq!(trace(&zero), None);
     }
 }

@@ -100,7 +100,11 @@ impl WebhookDoor {
             let secret = secret.expose_secret().as_bytes();
             verify_slices_are_equal(secret, given.as_bytes()).is_ok() | found
         });
-        if matches { Ok(()) } else { Err(Refusal::WrongSecret) }
+        if matches {
+            Ok(())
+        } else {
+            Err(Refusal::WrongSecret)
+        }
     }
 
     async fn publish(
@@ -112,7 +116,9 @@ impl WebhookDoor {
         let message = message::of(event, trace, &self.config.key_columns);
         let topic = &self.config.topic;
         let answer = self.publisher.publish(topic, message, deadline).await;
-        let outcome = answer.as_ref().map_or_else(|e| e.class().as_str(), |_| "ok");
+        let outcome = answer
+            .as_ref()
+            .map_or_else(|e| e.class().as_str(), |_| "ok");
         self.metrics
             .published
             .with_label_values(&[topic, outcome])
@@ -162,7 +168,8 @@ fn follow(headers: &HeaderMap, body: Bytes) -> Result<(Event, TraceContext), Ref
         request_trace: message::request_trace(headers),
         ..Delivery::default()
     };
-    let event = Event::decode(delivery).map_err(|undecodable| Refusal::NoEvent(undecodable.reason))?;
+    let event =
+        Event::decode(delivery).map_err(|undecodable| Refusal::NoEvent(undecodable.reason))?;
     let trace = event
         .trace
         .map_or_else(TraceContext::new_root, |trace| trace.child());
