@@ -328,7 +328,7 @@ impl Running {
 }
 
 /// Waits for the first SIGTERM or Ctrl-C; a second one ends the process at once.
-fn shutdown_signal() -> impl Future<Output = std::io::Result<()>> {
+pub(crate) fn shutdown_signal() -> impl Future<Output = std::io::Result<()>> {
     async fn signal() -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;

@@ -25,6 +25,7 @@ pub mod clients;
 
 pub mod api;
 pub mod app;
+pub mod bridge;
 pub mod cli;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

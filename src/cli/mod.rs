@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod bridge;
 mod check;
 #[cfg(feature = "sandbox")]
 mod dev;
@@ -46,6 +47,16 @@ enum Command {
     Dev(dev::DevArgs),
     #[cfg(feature = "sandbox")]
     Send(Box<send::SendArgs>),
+    /// Serve Hasura's webhooks on POST /hasura/events and publish each to a topic.
+    ///
+    /// Hasura cannot publish to Pub/Sub by itself: point its event and cron triggers here. Needs
+    /// BRIDGE_SECRET (Hasura sends it in the header x-hookyard-secret), BRIDGE_TOPIC and, for a
+    /// short topic name, GOOGLE_CLOUD_PROJECT. Takes BRIDGE_KEY_COLUMNS, BRIDGE_TIMEOUT_MS and
+    /// what `serve` takes about listening, logging and the broker; no Chargebee, no Hasura.
+    ///
+    /// Answers 200 only after the broker has confirmed, else 503 with Retry-After, which Hasura
+    /// honours for as long as it takes. docs/HASURA.md goes from zero to events flowing.
+    Bridge,
     /// Show which handlers take which events.
     Handlers(handlers::HandlersArgs),
     /// List every environment variable as a Markdown table.
@@ -76,6 +87,7 @@ async fn run(command: Command) -> Result<ExitCode, BoxError> {
         Command::Dev(args) => dev::dev(args).await,
         #[cfg(feature = "sandbox")]
         Command::Send(args) => send::send(*args).await,
+        Command::Bridge => bridge::bridge().await,
         Command::Handlers(args) => handlers::handlers(&args),
         Command::Variables => {
             output::print(&Config::variables_as_markdown());

@@ -62,14 +62,7 @@ pub struct BusConfig {
 
 impl BusConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let bus_type = match reader.required(&EVENT_BUS_TYPE).as_str() {
-            "pubsub" => BusType::Pubsub,
-            "memory" => BusType::Memory,
-            _ => {
-                reader.problem(EVENT_BUS_TYPE.name, "must be pubsub or memory");
-                BusType::Memory
-            }
-        };
+        let bus_type = bus_type(reader);
         let mut needed = |variable: &Variable, fallback: &str| match reader.text(variable) {
             Some(text) => text,
             None if bus_type == BusType::Pubsub => reader.required(variable),
@@ -83,11 +76,46 @@ impl BusConfig {
             project: Some(project).filter(|project| !project.is_empty()),
             events_topic,
             dead_letter_topic,
-            emulator_host: reader.text(&PUBSUB_EMULATOR_HOST).map(|host| {
-                host.trim_start_matches("http://")
-                    .trim_end_matches('/')
-                    .to_owned()
-            }),
+            emulator_host: emulator_host(reader),
         }
     }
+
+    /// Reads which broker to use by a role that has one topic only.
+    pub(super) fn read_with_topic(reader: &mut Reader<'_>, topic: &str) -> Self {
+        let bus_type = bus_type(reader);
+        let project = reader.text(&GOOGLE_CLOUD_PROJECT);
+        let short = !topic.is_empty() && !topic.starts_with("projects/");
+        if bus_type == BusType::Pubsub && project.is_none() && short {
+            reader.problem(
+                GOOGLE_CLOUD_PROJECT.name,
+                "is not set, and the topic's name does not start with `projects/`",
+            );
+        }
+        Self {
+            bus_type,
+            project,
+            events_topic: topic.to_owned(),
+            dead_letter_topic: topic.to_owned(),
+            emulator_host: emulator_host(reader),
+        }
+    }
+}
+
+fn bus_type(reader: &mut Reader<'_>) -> BusType {
+    match reader.required(&EVENT_BUS_TYPE).as_str() {
+        "pubsub" => BusType::Pubsub,
+        "memory" => BusType::Memory,
+        _ => {
+            reader.problem(EVENT_BUS_TYPE.name, "must be pubsub or memory");
+            BusType::Memory
+        }
+    }
+}
+
+fn emulator_host(reader: &mut Reader<'_>) -> Option<String> {
+    reader.text(&PUBSUB_EMULATOR_HOST).map(|host| {
+        host.trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned()
+    })
 }

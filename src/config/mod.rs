@@ -3,12 +3,14 @@
 //! This is the only folder that reads the environment. Every section names its variables in a
 //! `VARIABLES` table; the README's table and `hookyard variables` are made from the same rows.
 
+mod bridge;
 mod bus;
 mod reader;
 mod server;
 mod upstreams;
 mod work;
 
+pub use bridge::{BridgeConfig, BridgeRoleConfig, KeyColumns};
 pub use bus::{BusConfig, BusType};
 pub use reader::{ConfigError, Problem, Reader, Variable};
 pub use server::{LogConfig, LogFormat, PushAuthConfig, PushAuthMode, ServerConfig};
@@ -41,12 +43,8 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`] names every missing or unusable variable at once; it never holds a value.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the environment"
-    )]
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_lookup(&|name| std::env::var(name).ok())
+        Self::from_lookup(&environment)
     }
 
     /// Reads the configuration from any source of named values.
@@ -83,6 +81,7 @@ impl Config {
             upstreams::VARIABLES,
             bus::VARIABLES,
             work::VARIABLES,
+            bridge::VARIABLES,
         ]
         .into_iter()
         .flatten()
@@ -104,4 +103,12 @@ impl Config {
         }
         table
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -1,5 +1,7 @@
 //! A changed row, before and after.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -65,6 +67,17 @@ impl RowChange {
                 old.column(column) != new.column(column)
             }
             _ => true,
+        }
+    }
+
+    /// Returns a column that tells rows apart as text: of the row after the change, or of the one
+    /// before it when the row was deleted. `None` when it is not there, null, or no scalar.
+    pub fn key_part(&self, column: &str) -> Option<Cow<'_, str>> {
+        let json = self.new.as_ref().or(self.old.as_ref())?.column(column)?;
+        match json.as_bytes().first()? {
+            b'"' => string(json),
+            b'-' | b'0'..=b'9' | b't' | b'f' => Some(Cow::Borrowed(json)),
+            _ => None,
         }
     }
 

@@ -6,9 +6,11 @@ mod body;
 mod gate;
 mod push;
 mod refusals;
+mod webhook;
 
 pub use body::{BodyError, read_body, refuse_encoding};
 pub use gate::{Gate, Permit};
 pub use oidc::{Identity, OidcVerifier, TokenError, TokenVerifier, bearer};
 pub use push::{PushDoor, receive};
 pub use refusals::Refusals;
+pub use webhook::{SECRET_HEADER, WebhookDoor, receive_webhook};

@@ -5,6 +5,10 @@
     reason = "what a test cannot set up is a failed test"
 )]
 
+mod bridge_door;
+mod bridge_end_to_end;
+mod bridge_kit;
+mod bridge_messages;
 mod brokers_conformance;
 mod clients_chargebee;
 mod clients_faults;

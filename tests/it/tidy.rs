@@ -31,7 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const OPEN: &[&str] = &["error", "clock", "config", "telemetry"];
 
 /// The roots, which put the rest together.
-const ROOTS: &[&str] = &["app", "cli", "sandbox", "main", "lib"];
+const ROOTS: &[&str] = &["app", "bridge", "cli", "sandbox", "main", "lib"];
 
 const MAX_LINES: usize = 500;
 
