@@ -193,7 +193,7 @@ without_engine() {
   # The rest of the base image, as far as the binary looks at it.
   mkdir -p "$work/root/etc/ssl/certs" "$work/root/tmp"
   cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/"
-  printf 'nonroot:x:65532:65532::/home/nonroot:/sbin/nologin\n' >"$work/root/etc/passwd"
+  printf 'nonroot:x:65532:65532::/nonexistent:/sbin/nologin\n' >"$work/root/etc/passwd"
   printf 'hosts: files dns\n' >"$work/root/etc/nsswitch.conf"
   cp /etc/hosts "$work/root/etc/hosts"
   while read -r library; do
