@@ -253,3 +253,128 @@ fn vacuous(plan: &Plan, seen: &Seen<'_>, verdict: &mut Verdict) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::brokers::Message;
+
+    fn quiet(sandbox: &Sandbox) -> Seen<'_> {
+        Seen {
+            sandbox,
+            journal: Vec::new(),
+            records: Vec::new(),
+            emitted: Vec::new(),
+            dead_letters: Vec::new(),
+            faults: 0,
+        }
+    }
+
+    fn published(data: &str, attributes: &[(&str, &str)]) -> Published {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Published {
+            topic: "topic".to_owned(),
+            message_id: "1".to_owned(),
+            message: Message {
+                data: Bytes::copy_from_slice(data.as_bytes()),
+                attributes: attributes.iter().map(own).collect(),
+                ordering_key: None,
+            },
+        }
+    }
+
+    fn write(subject: &str, did: Did) -> Entry {
+        Entry {
+            at: SystemTime::UNIX_EPOCH,
+            upstream: "chargebee",
+            request: "POST".to_owned(),
+            subject: subject.to_owned(),
+            key: None,
+            hash: 0,
+            did,
+            status: 200,
+            fault: None,
+        }
+    }
+
+    fn first(plan: &Plan, kind: Kind) -> &Planned {
+        plan.events.iter().find(|event| event.kind == kind).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_service_that_does_nothing_loses_every_event_that_asks_for_something() {
+        let sandbox = Sandbox::builder().start().await.unwrap();
+        let plan = Plan::draw(100, 3);
+        let asking = |event: &&Planned| !matches!(event.kind, Kind::Draft | Kind::Unrouted);
+
+        let verdict = judge(&plan, &quiet(&sandbox));
+
+        assert_eq!(
+            verdict.lost.len(),
+            plan.events.iter().filter(asking).count()
+        );
+        assert!(!verdict.vacuous.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_second_write_is_seen_and_a_replay_is_none() {
+        let sandbox = Sandbox::builder().start().await.unwrap();
+        let plan = Plan::draw(100, 3);
+        let subject = &first(&plan, Kind::Activate).subscription;
+        let mut seen = quiet(&sandbox);
+
+        seen.journal = vec![write(subject, Did::Effect), write(subject, Did::Replay)];
+        assert!(judge(&plan, &seen).twice.is_empty());
+
+        seen.journal.push(write(subject, Did::Nothing));
+        assert_eq!(judge(&plan, &seen).twice.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_event_may_be_announced_twice_but_under_one_id() {
+        let sandbox = Sandbox::builder().start().await.unwrap();
+        let plan = Plan::draw(100, 3);
+        let event = first(&plan, Kind::CustomerDelete);
+        let out = |id| {
+            let cause = ("ce-causationid", event.event_id.as_str());
+            let subject = ("ce-subject", event.subject.as_str());
+            published(
+                "{}",
+                &[
+                    ("ce-id", id),
+                    ("ce-type", "customer.deleted"),
+                    cause,
+                    subject,
+                ],
+            )
+        };
+        let mut seen = quiet(&sandbox);
+
+        seen.emitted = vec![out("a"), out("a")];
+        let verdict = judge(&plan, &seen);
+        assert!(verdict.twice.is_empty() && verdict.phantoms.is_empty());
+
+        seen.emitted.push(out("b"));
+        assert_eq!(judge(&plan, &seen).twice.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asked_for_is_a_phantom() {
+        let sandbox = Sandbox::builder().start().await.unwrap();
+        let plan = Plan::draw(100, 3);
+        let good = first(&plan, Kind::Cancel);
+        let mut seen = quiet(&sandbox);
+        seen.journal = vec![write("sub_of_nobody", Did::Effect)];
+        seen.emitted = vec![published("{}", &[("ce-causationid", "never sent")])];
+        seen.dead_letters = vec![published(
+            &good.json,
+            &[("hookyard-event-id", &good.event_id)],
+        )];
+
+        assert_eq!(judge(&plan, &seen).phantoms.len(), 3);
+    }
+}

@@ -87,11 +87,13 @@ mod tests {
             Paint::none(),
         );
 
-        let expected = "    \
-   +0.0 ms  push received   POST /push\n    \
-   +0.8 ms  token verified  RS256\n    \
-   +4.0 ms  upstream        GET chargebee /subscriptions/{id} -> 200     2.3 ms\n    \
-  +12.3 ms  answered        200 done                                    12.3 ms\n";
-        assert_eq!(shown, expected);
+        let expected = [
+            "    +0.0 ms  push received   POST /push",
+            "    +0.8 ms  token verified  RS256",
+            "    +4.0 ms  upstream        GET chargebee /subscriptions/{id} -> 200     2.3 ms",
+            "   +12.3 ms  answered        200 done                                    12.3 ms",
+            "",
+        ];
+        assert_eq!(shown, expected.join("\n"));
     }
 }
