@@ -76,11 +76,16 @@ impl Emulator {
 
     /// Creates a topic and a pull subscription of the same name that keeps the order.
     pub(crate) async fn create_topic(&self, topic: &str) {
+        self.create_bare_topic(topic).await;
+        self.subscribe(topic, topic, json!({"enableMessageOrdering": true}))
+            .await;
+    }
+
+    /// Creates a topic that nobody subscribes to.
+    pub(crate) async fn create_bare_topic(&self, topic: &str) {
         self.call("PUT", &self.topic(topic), json!({}))
             .await
             .unwrap();
-        self.subscribe(topic, topic, json!({"enableMessageOrdering": true}))
-            .await;
     }
 
     /// Creates a subscription with more settings than its topic.

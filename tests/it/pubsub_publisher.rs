@@ -44,6 +44,21 @@ async fn w10_a_missing_topic_is_our_fault_and_no_messages() {
 }
 
 #[tokio::test]
+async fn a_topic_without_a_subscription_is_noticed() {
+    let Some(emulator) = Emulator::find().await else {
+        return;
+    };
+    emulator.create_topic("events").await;
+    emulator.create_bare_topic("dead").await;
+    let bus = emulator.bus("events", "dead");
+    let broker = PubsubBroker::connect(&bus).await.unwrap();
+    let deadline = within(Duration::from_secs(20));
+
+    assert_eq!(broker.is_unread("events", &deadline).await, Some(false));
+    assert_eq!(broker.is_unread("dead", &deadline).await, Some(true));
+}
+
+#[tokio::test]
 async fn a_key_that_failed_goes_on_once_the_topic_is_there() {
     let Some(emulator) = Emulator::find().await else {
         return;

@@ -32,16 +32,36 @@ pub(super) async fn topic(
         })?
 }
 
-/// Looks the topic up. `roles/pubsub.publisher` does not hold the right to look, so a refusal
-/// says little: then the one question anybody may ask is asked, whether we may publish.
-async fn ask(broker: &PubsubBroker, name: &str, full: &str) -> Result<(), Error> {
+/// Tells whether nobody subscribes to `name`; `None` when that cannot be found out.
+pub(super) async fn is_unread(
+    broker: &PubsubBroker,
+    name: &str,
+    deadline: &Deadline,
+) -> Option<bool> {
+    let full = broker.full_name(name).ok()?;
+    let asked = async {
+        let admin = admin(broker).await.ok()?;
+        let request = admin.list_topic_subscriptions().set_topic(full);
+        request.set_page_size(1).send().await.ok()
+    };
+    let answer = deadline.run(asked).await.ok()??;
+    Some(answer.subscriptions.is_empty())
+}
+
+async fn admin(broker: &PubsubBroker) -> Result<TopicAdmin, Error> {
     let mut admin = TopicAdmin::builder();
     if let Some(endpoint) = &broker.emulator {
         admin = admin
             .with_endpoint(endpoint)
             .with_credentials(anonymous::Builder::new().build());
     }
-    let admin = admin.build().await.map_err(|_| failure::no_client())?;
+    admin.build().await.map_err(|_| failure::no_client())
+}
+
+/// Looks the topic up. `roles/pubsub.publisher` does not hold the right to look, so a refusal
+/// says little: then the one question anybody may ask is asked, whether we may publish.
+async fn ask(broker: &PubsubBroker, name: &str, full: &str) -> Result<(), Error> {
+    let admin = admin(broker).await?;
     let found = admin
         .get_topic()
         .set_topic(full)

@@ -83,6 +83,12 @@ impl PubsubBroker {
         Ok(broker)
     }
 
+    /// Tells whether nobody subscribes to `topic`, so that what is published to it is lost; `None`
+    /// when these credentials may not look.
+    pub async fn is_unread(&self, topic: &str, deadline: &Deadline) -> Option<bool> {
+        check::is_unread(self, topic, deadline).await
+    }
+
     /// Returns the publisher of `name`, made when it is first asked for. Names come from the
     /// configuration, so there are few.
     fn topic(&self, name: &str) -> Result<Arc<Topic>, Error> {

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::join_all;
-
-use super::report::Finding;
-use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
+use super::report::{Finding, State};
+use crate::brokers::{Publisher, PubsubBroker};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
@@ -139,29 +137,47 @@ fn judge(check: &str, asked: Result<(), BoxError>, url: &str, secret: &str) -> F
 }
 
 async fn topics(config: &Config, clock: &SharedClock) -> Vec<Finding> {
-    let deadline = Deadline::after(clock, PATIENCE);
     let bus = &config.bus;
-    let broker: Arc<dyn Publisher> = match bus.bus_type {
-        BusType::Memory => Arc::new(MemoryBroker::new()),
-        BusType::Pubsub => match PubsubBroker::connect(bus).await {
-            Ok(broker) => Arc::new(broker),
-            Err(error) => return vec![judge_topic("Pub/Sub", &error)],
-        },
+    if bus.bus_type == BusType::Memory {
+        return Vec::new();
+    }
+    let deadline = Deadline::after(clock, PATIENCE);
+    let broker = match PubsubBroker::connect(bus).await {
+        Ok(broker) => broker,
+        Err(error) => return vec![judge_topic("Pub/Sub", &error)],
     };
-    let topics = [
-        ("EVENTS_TOPIC", &bus.events_topic),
-        ("DEAD_LETTER_TOPIC", &bus.dead_letter_topic),
-    ];
-    let asked = topics.map(|(variable, topic)| {
-        let (broker, deadline) = (&broker, &deadline);
-        async move {
-            match broker.check(topic, deadline).await {
-                Ok(()) => Finding::ok(variable, format!("`{topic}` takes messages")),
-                Err(error) => judge_topic(variable, &error),
-            }
+    let events = topic(&broker, "EVENTS_TOPIC", &bus.events_topic, &deadline);
+    let kept = async {
+        let finding = topic(
+            &broker,
+            "DEAD_LETTER_TOPIC",
+            &bus.dead_letter_topic,
+            &deadline,
+        )
+        .await;
+        if finding.state != State::Ok
+            || broker.is_unread(&bus.dead_letter_topic, &deadline).await != Some(true)
+        {
+            return finding;
         }
-    });
-    join_all(asked).await
+        Finding::failed(
+            "DEAD_LETTER_TOPIC",
+            format!(
+                "`{}` has no subscription, so dead letters vanish",
+                bus.dead_letter_topic
+            ),
+            "create a subscription on it that never expires",
+        )
+    };
+    let (events, kept) = tokio::join!(events, kept);
+    vec![events, kept]
+}
+
+async fn topic(broker: &PubsubBroker, variable: &str, name: &str, deadline: &Deadline) -> Finding {
+    match broker.check(name, deadline).await {
+        Ok(()) => Finding::ok(variable, format!("`{name}` takes messages")),
+        Err(error) => judge_topic(variable, &error),
+    }
 }
 
 fn judge_topic(check: &str, error: &Error) -> Finding {
@@ -182,12 +198,11 @@ fn judge_topic(check: &str, error: &Error) -> Finding {
         "invalid_topic_name" => "use a short topic name or projects/…/topics/…",
         _ => "check that this machine may reach Pub/Sub",
     };
-    Finding::failed(check, error.to_string(), advice)
+    Finding::failed(check, format!("cannot be published to ({code})"), advice)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::State;
     use super::*;
     use crate::error::Code;
 

@@ -87,24 +87,35 @@ impl Report {
             ]);
         }
         let mut out = table.render(paint);
-        let advised = self
-            .checks
-            .iter()
-            .filter_map(|f| Some((&f.check, f.advice.as_ref()?)));
-        for (i, (check, advice)) in advised.enumerate() {
+        for (i, (checks, advice)) in self.advice().iter().enumerate() {
             if i == 0 {
                 out.push_str(&format!("\n{}\n", paint.ink(Ink::Bold, "WHAT TO DO")));
             }
-            out.push_str(&format!("  {check}: {advice}\n"));
+            out.push_str(&format!("  {}: {advice}\n", checks.join(", ")));
         }
         let count = |state| self.checks.iter().filter(|f| f.state == state).count();
+        let (warnings, failed) = (count(State::Warning), count(State::Failed));
+        let s = if warnings == 1 { "" } else { "s" };
         out.push_str(&format!(
-            "\n{} ok, {} warnings, {} failed\n",
-            count(State::Ok),
-            count(State::Warning),
-            count(State::Failed)
+            "\n{} ok, {warnings} warning{s}, {failed} failed\n",
+            count(State::Ok)
         ));
         out
+    }
+
+    /// Returns each piece of advice once, with the checks it is for.
+    fn advice(&self) -> Vec<(Vec<&str>, &str)> {
+        let mut all: Vec<(Vec<&str>, &str)> = Vec::new();
+        for finding in &self.checks {
+            let Some(advice) = finding.advice.as_deref() else {
+                continue;
+            };
+            match all.iter_mut().find(|(_, given)| *given == advice) {
+                Some((checks, _)) => checks.push(&finding.check),
+                None => all.push((vec![&finding.check], advice)),
+            }
+        }
+        all
     }
 }
 
@@ -119,10 +130,12 @@ mod tests {
         let failed = Finding::failed("chargebee", "timeout", "check CHARGEBEE_URL");
 
         assert!(Report::new(vec![ok.clone(), warning.clone()]).ok);
-        let report = Report::new(vec![ok, warning, failed]);
+        let again = Finding::failed("site", "timeout", "check CHARGEBEE_URL");
+        let report = Report::new(vec![ok, warning, failed, again]);
         assert!(!report.ok);
         let text = report.render(Paint::none());
-        assert!(text.contains("WHAT TO DO\n  admin: set it\n  chargebee: check CHARGEBEE_URL\n"));
-        assert!(text.ends_with("1 ok, 1 warnings, 1 failed\n"));
+        let advice = "WHAT TO DO\n  admin: set it\n  chargebee, site: check CHARGEBEE_URL\n";
+        assert!(text.contains(advice), "{text}");
+        assert!(text.ends_with("1 ok, 1 warning, 2 failed\n"), "{text}");
     }
 }
