@@ -31,10 +31,12 @@ RUN mkdir src \
 COPY graphql graphql
 COPY src src
 RUN cargo build --release --locked --no-default-features --bin hookyard \
-    && strip --strip-all target/release/hookyard
+    && strip --strip-all target/release/hookyard \
+    && cp "$(gcc -print-file-name=libgcc_s.so.1)" libgcc_s.so.1
 
-# glibc, libgcc and CA certificates; no shell, no package manager, user 65532.
-FROM gcr.io/distroless/cc-debian12:nonroot
+# glibc and CA certificates; no OpenSSL, no shell, no package manager, user 65532. Unwinding a
+# panic takes libgcc_s, which this smallest base with a glibc does not have.
+FROM gcr.io/distroless/base-nossl-debian12:nonroot
 ARG REVISION=unknown
 ARG VERSION=0.0.0
 ARG CREATED=1970-01-01T00:00:00Z
@@ -46,8 +48,9 @@ LABEL org.opencontainers.image.title="hookyard" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}" \
-      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
+      org.opencontainers.image.base.name="gcr.io/distroless/base-nossl-debian12:nonroot"
 COPY LICENSE /licenses/LICENSE
+COPY --from=build /build/libgcc_s.so.1 /usr/lib/libgcc_s.so.1
 COPY --from=build /build/target/release/hookyard /usr/local/bin/hookyard
 # The revision in logs and dead letters. Cloud Run puts its own name of the revision here.
 ENV K_REVISION=${REVISION} \

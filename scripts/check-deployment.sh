@@ -70,10 +70,12 @@ if has check-jsonschema; then
 else
   skip 'check-jsonschema is not here: the schema was not checked'
 fi
-for script in $(grep -ohE 'scripts/cloudbuild/[a-z-]+\.sh' cloudbuild.yaml scripts/cloudbuild/pull-request.yaml | sort -u); do
+mapfile -t scripts < <(grep -ohE 'scripts/cloudbuild/[a-z-]+\.sh' cloudbuild.yaml scripts/cloudbuild/pull-request.yaml | sort -u)
+for script in "${scripts[@]}"; do
   [[ -x $script ]] || bad "$script is named in a build, but is not there"
 done
-for name in $(grep -ohE '\$\{_[A-Z_]+\}' cloudbuild.yaml | tr -d '${}' | sort -u); do
+mapfile -t names < <(grep -ohE '[{]_[A-Z_]+[}]' cloudbuild.yaml | tr -d '{}' | sort -u)
+for name in "${names[@]}"; do
   grep -qE "^  $name:" cloudbuild.yaml || bad "cloudbuild.yaml: substitution $name has no default"
 done
 
@@ -96,8 +98,9 @@ if has jq; then
   fi
   # Only metrics that the service has.
   metrics=$(grep -ohE '"hookyard_[a-z_]+"' src/telemetry/metrics.rs | tr -d '"')
-  for metric in $(grep -ohE 'hookyard_[a-z_]+' docs/monitoring/*.yaml docs/monitoring/dashboard.json terraform/*.tf |
-    sed -E 's/_(bucket|sum|count)$//' | sort -u); do
+  mapfile -t named < <(grep -ohE 'hookyard_[a-z_]+' docs/monitoring/*.yaml docs/monitoring/dashboard.json terraform/*.tf |
+    sed -E 's/_(bucket|sum|count)$//' | sort -u)
+  for metric in "${named[@]}"; do
     grep -qx "$metric" <<<"$metrics" || bad "docs/monitoring or terraform names $metric, which the service does not have"
   done
 else
@@ -105,9 +108,11 @@ else
 fi
 # Every alert has its section in the runbook.
 anchors=$(sed -n 's/^##* //p' docs/RUNBOOK.md | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9\n_-')
-for anchor in $(grep -ohE 'RUNBOOK\.md#[a-z0-9-]+' docs/*.md docs/monitoring/* scripts/*.sh scripts/cloudbuild/*.sh | sed 's/.*#//' | sort -u) \
-  $(sed -n '/threshold_alerts = {/,/^  }/s/^    \([a-z-]*\) = {$/\1/p' terraform/alerts.tf) \
-  $(sed -n 's/^ *\([a-z]*-[a-z-]*\) *= { summary.*/\1/p' terraform/alerts.tf); do
+mapfile -t wanted < <({
+  grep -ohE 'RUNBOOK\.md#[a-z0-9-]+' docs/*.md docs/monitoring/* scripts/*.sh scripts/cloudbuild/*.sh | sed 's/.*#//'
+  sed -n '/threshold_alerts = {/,/^  }/s/^    \([a-z-]*\) = {$/\1/p; s/^ *\([a-z]*-[a-z-]*\) *= { summary.*/\1/p' terraform/alerts.tf
+} | sort -u)
+for anchor in "${wanted[@]}"; do
   grep -qx -- "$anchor" <<<"$anchors" || bad "docs/RUNBOOK.md has no section for #$anchor"
 done
 

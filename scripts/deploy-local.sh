@@ -34,8 +34,6 @@ done
 NAME=${NAME:-hookyard}
 TRIGGERS=${TRIGGERS:-contract-events}
 project=${GOOGLE_CLOUD_PROJECT:-hookyard-local}
-port=${PORT:-8080}
-sandbox_port=${SANDBOX_PORT:-8090}
 sample=${SAMPLE:-examples/events/contract_activated.json}
 target=${CARGO_TARGET_DIR:-target}
 if [[ $docker == yes ]] && ! { command -v docker >/dev/null && docker info >/dev/null 2>&1; }; then docker=no; fi
@@ -54,6 +52,22 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
+listens() { (: <"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
+free_port() {
+  local candidate
+  while :; do
+    candidate=$((20000 + RANDOM % 12000))
+    if ! listens "127.0.0.1:$candidate"; then break; fi
+  done
+  printf '%s' "$candidate"
+}
+if [[ $once == yes ]]; then
+  # Nobody will look for it at the usual place.
+  port=${PORT:-$(free_port)} sandbox_port=${SANDBOX_PORT:-$(free_port)}
+else
+  port=${PORT:-8080} sandbox_port=${SANDBOX_PORT:-8090}
+fi
+
 say() { printf '%s\n' "$*"; }
 fail() {
   printf 'error: %s\n' "$*" >&2
@@ -65,7 +79,6 @@ fail() {
   done
   exit 1
 }
-listens() { (: <"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
 wait_for() { # wait_for SECONDS WHAT COMMAND…
   local deadline=$((SECONDS + $1)) what=$2
   shift 2
@@ -112,15 +125,6 @@ find_emulator() {
     fi
   done
   return 1
-}
-
-free_port() {
-  local candidate
-  while :; do
-    candidate=$((20000 + RANDOM % 12000))
-    if ! listens "127.0.0.1:$candidate"; then break; fi
-  done
-  printf '%s' "$candidate"
 }
 
 if [[ -z ${PUBSUB_EMULATOR_HOST:-} ]]; then

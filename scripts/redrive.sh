@@ -34,7 +34,9 @@ letters=$(gcloud pubsub subscriptions pull "$subscription" --project="$PROJECT_I
   jq --compact-output --arg only "$only" '.[] | . + {code:
       (.message.attributes["hookyard-error-code"]
        // (if .message.attributes.CloudPubSubDeadLetterSourceSubscription then "max-delivery-attempts" else "unknown" end))}
-    | select($only == "" or .code == $only)')
+    | select($only == "" or .code == $only)
+    # gcloud writes base64 in its URL-safe alphabet.
+    | .message.data |= ((. // "") | gsub("-"; "+") | gsub("_"; "/"))')
 if [[ -z $letters ]]; then
   say 'no dead letters (one that was pulled a short while ago shows up again after 10 minutes)'
   exit 0
@@ -45,8 +47,8 @@ printf '%s\n' "$letters" | jq --raw-output '[
     .message.attributes["hookyard-reason"] // "given up by Pub/Sub"] | @tsv'
 if [[ $list == yes ]]; then
   # They were only looked at: given back at once.
-  printf '%s\n' "$letters" | jq --raw-output .ackId |
-    xargs -n 100 gcloud pubsub subscriptions modify-message-ack-deadline "$subscription" --project="$PROJECT_ID" --ack-deadline=0 --quiet >/dev/null --ack-ids 2>/dev/null || true
+  gcloud pubsub subscriptions modify-message-ack-deadline "$subscription" --project="$PROJECT_ID" \
+    --ack-deadline=0 --ack-ids="$(jq --slurp --raw-output 'map(.ackId) | join(",")' <<<"$letters")" >/dev/null
   exit 0
 fi
 if [[ $yes != yes ]]; then
@@ -63,13 +65,14 @@ while IFS= read -r letter; do
   if [[ -n $attributes ]]; then arguments+=("--attribute=^"$'\x1f'"^$attributes"); fi
   key=$(jq --raw-output '.message.orderingKey // empty' <<<"$letter")
   if [[ -n $key ]]; then arguments+=("--ordering-key=$key"); fi
-  if ! jq --exit-status '.message.data // "" | @base64d | contains("\ufffd") | not' <<<"$letter" >/dev/null; then
+  if ! jq --exit-status '.message.data | @base64d | contains("\ufffd") | not' <<<"$letter" >/dev/null; then
     say "left: $(jq --raw-output '.message.messageId' <<<"$letter") is no text, gcloud cannot publish it unchanged"
     left=$((left + 1))
     continue
   fi
-  if gcloud pubsub topics publish "$topic" --project="$PROJECT_ID" "${arguments[@]}" \
-    --message="$(jq --raw-output '.message.data // "" | @base64d' <<<"$letter")" >/dev/null &&
+  # The x keeps the newlines at the end, which $(…) would drop.
+  data=$(jq --join-output '.message.data | @base64d' <<<"$letter" && printf x)
+  if gcloud pubsub topics publish "$topic" --project="$PROJECT_ID" "${arguments[@]}" --message="${data%x}" >/dev/null &&
     gcloud pubsub subscriptions ack "$subscription" --project="$PROJECT_ID" \
       --ack-ids="$(jq --raw-output .ackId <<<"$letter")" >/dev/null; then
     sent=$((sent + 1))
