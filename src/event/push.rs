@@ -298,12 +298,14 @@ fn header_attributes(headers: &HeaderMap) -> Vec<(String, String)> {
 
 /// Takes the standard and the URL-safe alphabet, with or without padding.
 fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
-    let url_safe = text.bytes().any(|b| b == b'-' || b == b'_');
-    if url_safe {
-        URL_SAFE.decode(text)
-    } else {
-        STANDARD.decode(text)
-    }
+    STANDARD.decode(text).or_else(|error| {
+        // Pub/Sub itself never sends the other alphabet.
+        if text.contains(['-', '_']) {
+            URL_SAFE.decode(text)
+        } else {
+            Err(error)
+        }
+    })
 }
 
 fn owned(raw: Option<&RawValue>) -> Option<String> {

@@ -4,6 +4,7 @@
 //! cache does, would drop the redelivery of an event whose first run failed.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,14 +41,39 @@ pub enum Ending {
 /// A digest of handler name and event id: 16 bytes whatever the length of the id.
 type Key = u128;
 
+/// Keys are digests already: any eight bytes of one are as good as a hash of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Not used for keys; right all the same.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+type AsIsBuilder = BuildHasherDefault<AsIs>;
+
 /// One running claim, with a channel once somebody waits for it.
 type Slot = Option<watch::Sender<Option<Ending>>>;
+
+type Running = HashMap<Key, Slot, AsIsBuilder>;
 
 /// Remembers finished events and guards running ones. Cheap to clone.
 #[derive(Clone)]
 pub struct Inbox {
-    done: Cache<Key, Done>,
-    running: Arc<Mutex<HashMap<Key, Slot>>>,
+    done: Cache<Key, Done, AsIsBuilder>,
+    running: Arc<Mutex<Running>>,
     ttl: Duration,
     clock: SharedClock,
 }
@@ -67,7 +93,7 @@ impl Inbox {
             // The default policy may refuse a new key in favour of old popular ones; here the
             // newest keys are the ones whose duplicates are still to come.
             .eviction_policy(EvictionPolicy::lru())
-            .build();
+            .build_with_hasher(AsIsBuilder::default());
         Self {
             done,
             running: Arc::default(),
@@ -108,7 +134,7 @@ impl Inbox {
         self.done.entry_count()
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+    fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

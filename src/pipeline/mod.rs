@@ -1,6 +1,7 @@
 //! What happens to every event: route, claim, handle, settle.
 
 mod dead_letters;
+mod detach;
 mod handler;
 mod inbox;
 mod outcome;
@@ -8,13 +9,14 @@ mod registry;
 mod run;
 mod unrouted;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 pub use dead_letters::{ATTRIBUTE_PREFIX, Cause, DeadLetters};
 pub use handler::{Completion, Context, Handler, Json, Payload, Services};
@@ -29,6 +31,7 @@ use crate::egress::Egress;
 use crate::error::{Class, Code};
 use crate::event::{Event, Undecodable};
 use crate::telemetry::Metrics;
+use detach::Detach;
 use outcome::Ran;
 use unrouted::Unrouted;
 
@@ -108,11 +111,14 @@ impl Pipeline {
     /// does not cut a handler in half.
     pub async fn process(self: &Arc<Self>, event: Event, budget: Budget) -> Outcome {
         let pipeline = Arc::clone(self);
-        let work = async move { pipeline.run(Arc::new(event), budget).await }.in_current_span();
+        self.to_its_end(async move { pipeline.run(Arc::new(event), budget).await })
+            .await
+    }
+
+    async fn to_its_end(&self, work: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
         // Handlers' panics are caught closer; this is the net below the pipeline itself.
-        self.parts
-            .tasks
-            .spawn(work)
+        let work = AssertUnwindSafe(work).catch_unwind();
+        Detach::new(&self.parts.tasks, work)
             .await
             .unwrap_or(Outcome::Retry(Outcome::SOON))
     }
@@ -161,11 +167,7 @@ impl Pipeline {
                 .await;
             pipeline.settle_undecodable(&undecodable, cause, kept)
         };
-        self.parts
-            .tasks
-            .spawn(work.in_current_span())
-            .await
-            .unwrap_or(Outcome::Retry(Outcome::SOON))
+        self.to_its_end(work).await
     }
 
     /// Describes the handlers.
