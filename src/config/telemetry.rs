@@ -237,10 +237,16 @@ mod tests {
         let otlp = read(&[
             LOCAL,
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20canary, x-team = a"),
+            (
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "Authorization=Bearer%20canary, x-team = a",
+            ),
             ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
             ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
-            ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,a=b%2Cc"),
+            (
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "deployment.environment.name=test,a=b%2Cc",
+            ),
         ]);
         let otlp = otlp.unwrap().otlp.unwrap();
 
@@ -276,6 +282,9 @@ mod tests {
             ("OTEL_TRACES_SAMPLER", "traceidratio"),
             ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ];
-        assert_eq!(read(&share).unwrap_err().0[0].variable, "OTEL_TRACES_SAMPLER_ARG");
+        assert_eq!(
+            read(&share).unwrap_err().0[0].variable,
+            "OTEL_TRACES_SAMPLER_ARG"
+        );
     }
 }

@@ -183,7 +183,11 @@ mod tests {
 
     #[test]
     fn hasura_may_leave_the_decision_to_others() {
-        let decision = |state| TraceContext::from_hasura(1, Some(2), state).unwrap().decision();
+        let decision = |state| {
+            TraceContext::from_hasura(1, Some(2), state)
+                .unwrap()
+                .decision()
+        };
         assert_eq!(decision(Some("1")), Some(true));
         assert_eq!(decision(Some("0")), Some(false));
         assert_eq!(decision(None), None);

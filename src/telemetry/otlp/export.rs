@@ -65,17 +65,32 @@ impl Exporter {
         let mut batch = Vec::new();
         loop {
             tokio::select! {
-                () = gather(&mut queue, &mut batch) => {}
+                () = self.gather(&mut queue, &mut batch) => {}
                 // Gathering keeps what it has when it is dropped.
                 () = closing.cancelled() => queue.close(),
             }
             if batch.is_empty() {
-                gather(&mut queue, &mut batch).await;
+                self.gather(&mut queue, &mut batch).await;
             }
             if batch.is_empty() {
                 return; // closed, and nothing left
             }
             self.export(std::mem::take(&mut batch), &closing).await;
+        }
+    }
+
+    /// Waits for a span and then a moment for others. Leaves `batch` empty when the queue is
+    /// closed and empty.
+    async fn gather(&self, queue: &mut mpsc::Receiver<Finished>, batch: &mut Vec<Finished>) {
+        if batch.is_empty() && queue.recv_many(batch, BATCH).await == 0 {
+            return;
+        }
+        let fill = async {
+            while batch.len() < BATCH && queue.recv_many(batch, BATCH - batch.len()).await > 0 {}
+        };
+        tokio::select! {
+            () = fill => {}
+            () = self.clock.sleep(DELAY) => {}
         }
     }
 
@@ -100,9 +115,8 @@ impl Exporter {
                 return self.lose(count, &failure);
             }
             let pause = failure.retry_after.unwrap_or(wait).min(LONGEST_WAIT);
-            // Real time: this waits for another process, whatever clock the events go by.
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = self.clock.sleep(pause) => {}
                 () = closing.cancelled() => {}
             }
             wait *= 2;
@@ -152,17 +166,4 @@ impl Exporter {
             }],
         }
     }
-}
-
-/// Waits for a span and then a moment for others. Leaves `batch` empty when the queue is closed
-/// and empty.
-async fn gather(queue: &mut mpsc::Receiver<Finished>, batch: &mut Vec<Finished>) {
-    if batch.is_empty() && queue.recv_many(batch, BATCH).await == 0 {
-        return;
-    }
-    let fill = async {
-        while batch.len() < BATCH && queue.recv_many(batch, BATCH - batch.len()).await > 0 {}
-    };
-    // When time is up the batch goes as it is.
-    tokio::time::timeout(DELAY, fill).await.ok();
 }

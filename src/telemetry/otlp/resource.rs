@@ -42,7 +42,12 @@ impl Resource {
             ]);
         }
         let mut given = config.attributes.clone();
-        given.extend(config.service_name.as_deref().map(|it| own("service.name", it)));
+        given.extend(
+            config
+                .service_name
+                .as_deref()
+                .map(|it| own("service.name", it)),
+        );
         Self {
             attributes,
             given,
@@ -66,8 +71,14 @@ impl Resource {
             let url = format!("http://{host}/computeMetadata/v1/{path}");
             let answer = client.get(url).header("metadata-flavor", "Google");
             let answer = answer.send().await.ok()?.error_for_status().ok()?;
-            let short = answer.content_length().is_some_and(|n| n <= MAX_METADATA_BYTES);
-            if short { answer.text().await.ok() } else { None }
+            let short = answer
+                .content_length()
+                .is_some_and(|n| n <= MAX_METADATA_BYTES);
+            if short {
+                answer.text().await.ok()
+            } else {
+                None
+            }
         };
         let (region, instance, project) = tokio::join!(
             ask("instance/region"), // projects/123/regions/europe-west1
@@ -82,7 +93,8 @@ impl Resource {
         ];
         for (name, value) in found {
             let value = value.filter(|value| !value.is_empty());
-            self.attributes.extend(value.map(|it| (name.to_owned(), it)));
+            self.attributes
+                .extend(value.map(|it| (name.to_owned(), it)));
         }
     }
 

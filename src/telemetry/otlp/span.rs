@@ -75,7 +75,8 @@ struct Open {
 }
 
 impl TraceSpan {
-    pub(super) fn none() -> Self {
+    /// Makes a span that records nothing.
+    pub fn none() -> Self {
         Self(None)
     }
 
@@ -123,10 +124,7 @@ impl TraceSpan {
     pub fn began_at(&mut self, started: Instant) {
         if let Some(open) = &mut self.0 {
             let earlier = open.started.saturating_duration_since(started);
-            open.started_wall = open
-                .started_wall
-                .checked_sub(earlier)
-                .unwrap_or(UNIX_EPOCH);
+            open.started_wall = open.started_wall.checked_sub(earlier).unwrap_or(UNIX_EPOCH);
             open.started = open.started.min(started);
         }
     }
