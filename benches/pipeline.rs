@@ -32,7 +32,7 @@ use hookyard::pipeline::{
     Claim, Completion, Context, DeadLetters, Handler, Inbox, Parts, Payload, Pipeline, Registry,
     Services,
 };
-use hookyard::telemetry::Metrics;
+use hookyard::telemetry::{Metrics, Tracer};
 use http::HeaderMap;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -222,6 +222,7 @@ fn pipeline_of(registry: Registry) -> Arc<Pipeline> {
         clock,
         work: config.work,
         metrics,
+        tracer: Tracer::off(),
         tasks: TaskTracker::new(),
     }))
 }

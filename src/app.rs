@@ -24,7 +24,7 @@ use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, rece
 use crate::pipeline::{
     DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Tracer};
 
 /// A service, put together but not yet listening.
 pub struct App {
@@ -34,6 +34,7 @@ pub struct App {
     gate: Gate,
     egress: Arc<Egress>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     clock: SharedClock,
     tasks: TaskTracker,
     background: TaskTracker,
@@ -120,6 +121,10 @@ impl AppBuilder {
         }
         let clock = self.clock.unwrap_or_else(SystemClock::shared);
         let metrics = Metrics::new()?;
+        let tracer = match &config.telemetry.otlp {
+            Some(otlp) => Tracer::start(otlp, &config.log, clock.clone(), metrics.clone())?,
+            None => Tracer::off(),
+        };
         let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();
 
@@ -149,12 +154,14 @@ impl AppBuilder {
                 verifier
             }
         };
-        let egress = Arc::new(Egress::new(
+        let egress = Egress::new(
             publisher,
             config.bus.events_topic.clone(),
             config.bus.dead_letter_topic.clone(),
             metrics.clone(),
-        ));
+        );
+        let system = config.bus.bus_type.messaging_system();
+        let egress = Arc::new(egress.traced(tracer.clone(), system));
         let revision = config.server.revision.clone();
         let pipeline = Arc::new(Pipeline::new(Parts {
             registry: self.registry,
@@ -165,6 +172,7 @@ impl AppBuilder {
             clock: clock.clone(),
             work: config.work.clone(),
             metrics: metrics.clone(),
+            tracer: tracer.clone(),
             tasks: tasks.clone(),
         }));
         let stopping = Arc::new(AtomicBool::new(false));
@@ -215,6 +223,7 @@ impl AppBuilder {
             gate,
             egress,
             metrics,
+            tracer,
             clock,
             tasks,
             background,
@@ -324,6 +333,7 @@ impl Running {
                 "grace is over; events still in flight are cut off and come again"
             ),
         }
+        app.tracer.shutdown(end.remaining()).await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tracing::Instrument;
 use url::Url;
 
 use super::Call;
@@ -14,8 +15,10 @@ pub use super::exchange::{Answer, Request, segment};
 pub use super::retry::Policy;
 use crate::clock::SharedClock;
 use crate::error::{BoxError, Class, Code, Error, Result};
-use crate::telemetry::Metrics;
+use crate::event::TraceContext;
+use crate::telemetry::{Metrics, SpanKind, TraceSpan};
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const USER_AGENT: &str = concat!("hookyard/", env!("CARGO_PKG_VERSION"));
 
 /// Idle connections are closed after this long, before common load balancers (60 s) do it.
@@ -39,6 +42,7 @@ pub struct Upstream {
     service: &'static str,
     base: Url,
     headers: HeaderMap,
+    passes_trace_on: bool,
     client: reqwest::Client,
     policy: Policy,
     breaker: Breaker,
@@ -80,6 +84,7 @@ impl Upstream {
             service,
             base,
             headers: HeaderMap::new(),
+            passes_trace_on: false,
             client,
             breaker: Breaker::new(service, &policy, Arc::clone(&clock)),
             policy,
@@ -95,6 +100,15 @@ impl Upstream {
         self
     }
 
+    /// Sends a `traceparent` with every request, the same one on every try of it.
+    ///
+    /// Not for an upstream that takes a repeated request for another one when a header differs.
+    #[must_use]
+    pub fn passing_trace_on(mut self) -> Self {
+        self.passes_trace_on = true;
+        self
+    }
+
     /// Sends a request until `read` makes something of the answer, the tries are used up or the
     /// deadline of `call` leaves no time for another.
     ///
@@ -107,22 +121,72 @@ impl Upstream {
     /// What `read` said last; [`Error::Unavailable`] when no answer came; [`Error::BreakerOpen`]
     /// without a try; [`Error::Rejected`] with code `redirect` for 3xx, which is never followed
     /// (our secrets would travel along); [`Error::OutOfTime`].
-    #[tracing::instrument(
-        name = "upstream", level = "info", skip_all,
-        fields(upstream.name = self.service, upstream.step = step)
-    )]
     pub async fn send<T>(
         &self,
         call: &Call,
         step: &'static str,
-        request: Request,
+        mut request: Request,
         read: impl Fn(&Answer) -> Result<T>,
     ) -> Result<T> {
+        let trace = call.trace.child();
+        let lines = tracing::info_span!(
+            "upstream",
+            upstream.name = self.service,
+            upstream.step = step,
+            span_id = trace.span_id(),
+        );
+        // Made of hexadecimal digits: it always is a header value.
+        if self.passes_trace_on
+            && let Ok(traceparent) = HeaderValue::try_from(trace.to_string())
+        {
+            request.headers.insert(TRACEPARENT, traceparent);
+        }
+        let mut span = self.span(call, step, &request, &trace);
+        let work = self.tries(call, step, &request, &read, &mut span);
+        let result = work.instrument(lines).await;
+        if let Err(error) = &result {
+            span.fail(error.code().as_str());
+        }
+        span.end();
+        result
+    }
+
+    /// Names: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>.
+    /// The URL is left out: ids of rows are in it.
+    fn span(
+        &self,
+        call: &Call,
+        step: &'static str,
+        request: &Request,
+        trace: &TraceContext,
+    ) -> TraceSpan {
+        let method = request.method.as_str();
+        let what = bare(step, method);
+        let name = format_args!("{method} {what}");
+        let tracer = &call.tracer;
+        let mut span = tracer.span(SpanKind::Client, name, trace, Some(&call.trace));
+        span.set("http.request.method", method);
+        span.set_some("server.address", self.base.host_str());
+        span.set_some("server.port", self.base.port_or_known_default());
+        span.set("upstream.name", self.service);
+        span.set("upstream.step", what);
+        span
+    }
+
+    async fn tries<T>(
+        &self,
+        call: &Call,
+        step: &'static str,
+        request: &Request,
+        read: &impl Fn(&Answer) -> Result<T>,
+        span: &mut TraceSpan,
+    ) -> Result<T> {
         let url = self.url(&request.path)?;
+        let mut resent = 0_u32;
         let mut waits = self.policy.waits();
         let mut was_unreadable = false;
         loop {
-            let error = match self.attempt(call, step, &url, &request, &read).await {
+            let error = match self.attempt(call, step, &url, request, read, span).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -142,6 +206,8 @@ impl Upstream {
                 "upstream is tried again"
             );
             call.deadline.clock().sleep(wait).await;
+            resent += 1;
+            span.set("http.request.resend_count", resent);
         }
     }
 
@@ -189,6 +255,7 @@ impl Upstream {
         url: &Url,
         request: &Request,
         read: &impl Fn(&Answer) -> Result<T>,
+        span: &mut TraceSpan,
     ) -> Result<T> {
         let time = self.policy.try_timeout.min(call.deadline.remaining());
         if time.is_zero() {
@@ -208,6 +275,7 @@ impl Upstream {
         let answer = answer.unwrap_or_else(|_| Err(self.unavailable("timeout", None)));
         let took = self.clock.monotonic().saturating_duration_since(start);
         let status = answer.as_ref().ok().map(|answer| answer.status.as_u16());
+        span.set_some("http.response.status_code", status);
         let result = answer.and_then(|answer| self.judge(&answer, step, read));
         match &result {
             Err(_) if cut_short => drop(permit),
@@ -366,7 +434,7 @@ impl Upstream {
             return;
         }
         let method = request.method.as_str();
-        let what = step.strip_prefix(method).unwrap_or(step).trim_start();
+        let what = bare(step, method);
         let mut detail = format!("{method} {} {what} ->", self.service);
         if let Some(status) = status {
             detail.push_str(&format!(" {status}"));
@@ -377,6 +445,11 @@ impl Upstream {
         let ms = took.as_secs_f64() * 1000.0;
         tracing::debug!(target: "hookyard::step", step = "upstream", detail, ms);
     }
+}
+
+/// Returns a step's name without the method it may begin with.
+fn bare<'a>(step: &'a str, method: &str) -> &'a str {
+    step.strip_prefix(method).unwrap_or(step).trim_start()
 }
 
 /// Makes the connection pool of one upstream. No other place makes an HTTP client for calls.

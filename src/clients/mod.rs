@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::clock::{Deadline, SharedClock};
 use crate::error::{Error, Result};
 use crate::event::{EventId, TraceContext, derived_id};
+use crate::telemetry::Tracer;
 
 /// How long one check may take, asking a person to wait.
 const CHECK_BUDGET: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ pub struct Call {
     pub deadline: Deadline,
     /// The trace to continue.
     pub trace: TraceContext,
+    /// Records the calls.
+    pub tracer: Tracer,
 }
 
 impl Call {
@@ -41,6 +44,7 @@ impl Call {
             handler: "check",
             deadline: Deadline::after(clock, CHECK_BUDGET),
             trace: TraceContext::new_root(),
+            tracer: Tracer::off(),
         })
     }
 

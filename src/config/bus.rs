@@ -45,6 +45,17 @@ pub enum BusType {
     Memory,
 }
 
+impl BusType {
+    /// Returns the name in OpenTelemetry's conventions
+    /// (<https://opentelemetry.io/docs/specs/semconv/registry/attributes/messaging/>).
+    pub fn messaging_system(self) -> &'static str {
+        match self {
+            Self::Pubsub => "gcp_pubsub",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// Where events go out.
 #[derive(Debug, Clone)]
 pub struct BusConfig {

@@ -7,6 +7,7 @@ mod bridge;
 mod bus;
 mod reader;
 mod server;
+mod telemetry;
 mod upstreams;
 mod work;
 
@@ -14,6 +15,7 @@ pub use bridge::{BridgeConfig, BridgeRoleConfig, KeyColumns};
 pub use bus::{BusConfig, BusType};
 pub use reader::{ConfigError, Problem, Reader, Variable};
 pub use server::{LogConfig, LogFormat, PushAuthConfig, PushAuthMode, ServerConfig};
+pub use telemetry::{OtlpConfig, OtlpProtocol, RootSampler, SamplerConfig, TelemetryConfig};
 pub use upstreams::{ChargebeeConfig, HasuraConfig, ProductCatalog};
 pub use work::{DedupeConfig, WorkConfig};
 
@@ -36,6 +38,8 @@ pub struct Config {
     pub work: WorkConfig,
     /// What is remembered about finished events.
     pub dedupe: DedupeConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
 }
 
 impl Config {
@@ -61,6 +65,7 @@ impl Config {
         let bus = BusConfig::read(&mut reader);
         let work = WorkConfig::read(&mut reader);
         let dedupe = DedupeConfig::read(&mut reader);
+        let telemetry = TelemetryConfig::read(&mut reader);
         reader.finish()?;
         Ok(Self {
             server,
@@ -71,6 +76,7 @@ impl Config {
             bus,
             work,
             dedupe,
+            telemetry,
         })
     }
 
@@ -82,6 +88,7 @@ impl Config {
             bus::VARIABLES,
             work::VARIABLES,
             bridge::VARIABLES,
+            telemetry::VARIABLES,
         ]
         .into_iter()
         .flatten()

@@ -12,7 +12,7 @@ use crate::brokers::{Message, Publisher};
 use crate::clock::Deadline;
 use crate::error::Error;
 use crate::event::{Event, TraceContext};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, SpanKind, TraceSpan, Tracer};
 
 /// The way out: two topics of one broker.
 pub struct Egress {
@@ -20,6 +20,8 @@ pub struct Egress {
     events_topic: String,
     dead_letter_topic: String,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
+    system: &'static str,
 }
 
 impl Egress {
@@ -35,6 +37,18 @@ impl Egress {
             events_topic,
             dead_letter_topic,
             metrics,
+            tracer: Tracer::off(),
+            system: "",
+        }
+    }
+
+    /// Records publications; `system` is the broker's name in OpenTelemetry's conventions.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer, system: &'static str) -> Self {
+        Self {
+            tracer,
+            system,
+            ..self
         }
     }
 
@@ -52,8 +66,12 @@ impl Egress {
     ) -> Result<(), Error> {
         for event in emitted {
             let event_type = event.event_type;
-            let message = event.into_message(cause, trace);
-            let message_id = self.publish(&self.events_topic, message, deadline).await?;
+            let topic = &self.events_topic;
+            let context = trace.child();
+            let mut span = self.span(topic, &context, trace);
+            span.set("cloudevents.event_type", event_type);
+            let message = event.into_message(cause, &context);
+            let message_id = self.publish(topic, message, deadline, span).await?;
             tracing::debug!(
                 target: "hookyard::step",
                 step = "published",
@@ -63,7 +81,8 @@ impl Egress {
         Ok(())
     }
 
-    /// Publishes a dead letter and waits until it is kept.
+    /// Publishes a dead letter and waits until it is kept. `trace` is the span that does so; the
+    /// message keeps the trace it came with.
     ///
     /// # Errors
     /// When the broker did not confirm it; the event must not be acknowledged then.
@@ -71,16 +90,19 @@ impl Egress {
         &self,
         data: Bytes,
         attributes: Vec<(String, String)>,
+        trace: Option<&TraceContext>,
         deadline: &Deadline,
     ) -> Result<(), Error> {
+        let topic = &self.dead_letter_topic;
+        let span = trace.map_or_else(TraceSpan::none, |trace| {
+            self.span(topic, &trace.child(), trace)
+        });
         let message = Message {
             data,
             attributes,
             ordering_key: None,
         };
-        let message_id = self
-            .publish(&self.dead_letter_topic, message, deadline)
-            .await?;
+        let message_id = self.publish(topic, message, deadline, span).await?;
         tracing::debug!(
             target: "hookyard::step",
             step = "published",
@@ -94,21 +116,48 @@ impl Egress {
         self.publisher.flush().await;
     }
 
+    /// Names: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>. The
+    /// ordering key is left out: it is the id of a row.
+    fn span(&self, topic: &str, context: &TraceContext, parent: &TraceContext) -> TraceSpan {
+        let topic = last_segment(topic);
+        let name = format_args!("send {topic}");
+        let tracer = &self.tracer;
+        let mut span = tracer.span(SpanKind::Producer, name, context, Some(parent));
+        span.set("messaging.system", self.system);
+        span.set("messaging.operation.type", "send");
+        span.set("messaging.operation.name", "send");
+        span.set("messaging.destination.name", topic);
+        span
+    }
+
     async fn publish(
         &self,
         topic: &str,
         message: Message,
         deadline: &Deadline,
+        mut span: TraceSpan,
     ) -> Result<String, Error> {
         let answer = self.publisher.publish(topic, message, deadline).await;
         let outcome = match &answer {
-            Ok(_) => "ok",
-            Err(error) => error.class().as_str(),
+            Ok(message_id) => {
+                span.set("messaging.message.id", message_id.as_str());
+                "ok"
+            }
+            Err(error) => {
+                span.fail(error.code().as_str());
+                error.class().as_str()
+            }
         };
+        span.end();
         self.metrics
             .published
             .with_label_values(&[topic, outcome])
             .inc();
         answer
     }
+}
+
+/// Returns `events` of `projects/acme/topics/events`.
+fn last_segment(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
 }

@@ -371,6 +371,8 @@ fn hasura_trace(raw: &RawValue) -> Option<TraceContext> {
         trace_id: &'a RawValue,
         #[serde(borrow)]
         span_id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        sampling_state: Option<&'a RawValue>,
     }
     let ids: Ids<'_> = serde_json::from_str(raw.get()).ok()?;
     let id = |raw: &RawValue| match string(raw.get()) {
@@ -378,7 +380,8 @@ fn hasura_trace(raw: &RawValue) -> Option<TraceContext> {
         None => raw.get().parse().ok(),
     };
     let span_id = ids.span_id.and_then(id);
-    TraceContext::from_hasura(id(ids.trace_id)?, span_id)
+    let sampling = ids.sampling_state.and_then(|raw| string(raw.get()));
+    TraceContext::from_hasura(id(ids.trace_id)?, span_id, sampling.as_deref())
 }
 
 /// Tells whether arrays and objects nest deeper than [`MAX_DEPTH`].

@@ -10,6 +10,8 @@ pub struct TraceContext {
     trace_id: u128,
     span_id: u64,
     sampled: bool,
+    /// Whether whoever made the trace has decided about `sampled`, or left it to others.
+    decided: bool,
 }
 
 impl TraceContext {
@@ -19,6 +21,7 @@ impl TraceContext {
             trace_id: rand::random::<u128>() | 1,
             span_id: rand::random::<u64>() | 1,
             sampled: true,
+            decided: false,
         }
     }
 
@@ -48,6 +51,7 @@ impl TraceContext {
             trace_id,
             span_id,
             sampled,
+            decided: true,
         })
     }
 
@@ -61,14 +65,24 @@ impl TraceContext {
     }
 
     /// Makes a context of the two ids of Hasura's `trace_context`; `None` without a trace id.
-    pub(super) fn from_hasura(trace_id: u128, span_id: Option<u128>) -> Option<Self> {
+    ///
+    /// `sampling` is its `sampling_state`: `1` and `0`, or left out when Hasura has not decided.
+    pub(super) fn from_hasura(
+        trace_id: u128,
+        span_id: Option<u128>,
+        sampling: Option<&str>,
+    ) -> Option<Self> {
         let span_id = span_id.map_or(0, |id| id as u64);
         let span_id = if span_id == 0 {
             rand::random::<u64>() | 1
         } else {
             span_id
         };
-        Self::from_ids(trace_id, span_id, true)
+        let context = Self::from_ids(trace_id, span_id, sampling != Some("0"))?;
+        Some(Self {
+            decided: matches!(sampling, Some("0" | "1")),
+            ..context
+        })
     }
 
     /// Returns a context in the same trace under a new span id.
@@ -76,6 +90,16 @@ impl TraceContext {
     pub fn child(&self) -> Self {
         Self {
             span_id: rand::random::<u64>() | 1,
+            ..*self
+        }
+    }
+
+    /// Returns the same ids with a decision whether the trace is recorded.
+    #[must_use]
+    pub fn with_sampled(&self, sampled: bool) -> Self {
+        Self {
+            sampled,
+            decided: true,
             ..*self
         }
     }
@@ -90,9 +114,25 @@ impl TraceContext {
         format!("{:016x}", self.span_id)
     }
 
+    /// Returns the trace id as bytes, most significant first.
+    pub fn trace_id_bytes(&self) -> [u8; 16] {
+        self.trace_id.to_be_bytes()
+    }
+
+    /// Returns the span id as bytes, most significant first.
+    pub fn span_id_bytes(&self) -> [u8; 8] {
+        self.span_id.to_be_bytes()
+    }
+
     /// Tells whether the caller records this trace.
     pub fn sampled(&self) -> bool {
         self.sampled
+    }
+
+    /// Returns [`TraceContext::sampled`] if somebody has decided it; `None` for a new trace, and
+    /// for one that came without a word about it.
+    pub fn decision(&self) -> Option<bool> {
+        self.decided.then_some(self.sampled)
     }
 }
 
@@ -139,6 +179,19 @@ mod tests {
         for text in ["", "00", long, zero, sign, wide] {
             assert_eq!(TraceContext::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn hasura_may_leave_the_decision_to_others() {
+        let decision = |state| {
+            TraceContext::from_hasura(1, Some(2), state)
+                .unwrap()
+                .decision()
+        };
+        assert_eq!(decision(Some("1")), Some(true));
+        assert_eq!(decision(Some("0")), Some(false));
+        assert_eq!(decision(None), None);
+        assert_eq!(TraceContext::new_root().child().decision(), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `POST /push`: the door for Pub/Sub push, and its acknowledgement rule.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,7 @@ use super::refusals::Refusals;
 use crate::clock::SharedClock;
 use crate::event::{Event, TraceContext, unwrap_push};
 use crate::pipeline::{Outcome, Pipeline};
-use crate::telemetry::{Metrics, RequestId};
+use crate::telemetry::{Metrics, RequestId, SpanKind, TraceSpan};
 
 /// What the door needs.
 pub struct PushDoor {
@@ -53,6 +53,7 @@ pub async fn receive(State(door): State<Arc<PushDoor>>, request: Request) -> Res
         request_id = request_id.as_str(),
         trace_id = tracing::field::Empty,
         span_id = tracing::field::Empty,
+        trace_sampled = tracing::field::Empty,
         event.id = tracing::field::Empty,
     );
     let mut response = door.answer(request).instrument(span).await;
@@ -64,8 +65,8 @@ impl PushDoor {
     async fn answer(&self, request: Request) -> Response {
         let started = self.clock.monotonic();
         tracing::debug!(target: "hookyard::step", step = "push received", detail = "POST /push");
-        let (word, response) = match self.accept(request).await {
-            Ok(outcome) => (outcome.as_str(), settle(&outcome)),
+        let (word, response) = match self.accept(request, started).await {
+            Ok((outcome, span)) => (outcome.as_str(), settled(&outcome, span)),
             Err(refusal) => ("refused", self.refuse(refusal)),
         };
         let elapsed = self.clock.monotonic().saturating_duration_since(started);
@@ -80,7 +81,11 @@ impl PushDoor {
 
     /// Verifies, reads, decodes and runs. The token comes first: nothing is read, let alone
     /// stored, for a caller that has not shown one.
-    async fn accept(&self, request: Request) -> Result<Outcome, Refusal> {
+    async fn accept(
+        &self,
+        request: Request,
+        started: Instant,
+    ) -> Result<(Outcome, TraceSpan), Refusal> {
         let (head, body) = request.into_parts();
         let token = bearer(&head.headers).map_err(Refusal::Token)?;
         let judged = match self.verifier.verify_now(token) {
@@ -98,8 +103,8 @@ impl PushDoor {
         Ok(match decoded {
             Ok(mut event) => {
                 event.trace = event.trace.or_else(|| trace_of(&head.headers));
-                self.follow(&mut event);
-                self.pipeline.process(event, budget).await
+                let span = self.follow(&mut event, started);
+                (self.pipeline.process(event, budget).await, span)
             }
             Err(undecodable) => {
                 tracing::debug!(
@@ -107,16 +112,17 @@ impl PushDoor {
                     step = "decoded",
                     detail = undecodable.reason.what,
                 );
-                self.pipeline.bury_undecodable(undecodable, budget).await
+                let outcome = self.pipeline.bury_undecodable(undecodable, budget).await;
+                (outcome, TraceSpan::none())
             }
         })
     }
 
     /// Enters the event's trace: this request becomes a span of it.
-    fn follow(&self, event: &mut Event) {
-        let trace = event
-            .trace
-            .map_or_else(TraceContext::new_root, |trace| trace.child());
+    fn follow(&self, event: &mut Event, started: Instant) -> TraceSpan {
+        let tracer = self.pipeline.tracer();
+        let parent = event.trace;
+        let trace = tracer.enter(parent);
         event.trace = Some(trace);
         let span = tracing::Span::current();
         if !span.is_disabled() {
@@ -124,6 +130,7 @@ impl PushDoor {
                 span,
                 trace_id = trace.trace_id(),
                 span_id = trace.span_id(),
+                trace_sampled = tracer.exports().then(|| trace.sampled()),
                 event.id = event.id.as_str(),
             );
         }
@@ -132,6 +139,43 @@ impl PushDoor {
             step = "decoded",
             detail = %format_args!("{} {}", event.event_type, event.id),
         );
+        if !(tracer.exports() && trace.sampled()) {
+            return TraceSpan::none();
+        }
+        self.span(event, &trace, parent.as_ref(), started)
+    }
+
+    /// Names: <https://opentelemetry.io/docs/specs/semconv/messaging/gcp-pubsub/>. The ordering key
+    /// and the attributes are left out: they may hold values of rows.
+    fn span(
+        &self,
+        event: &Event,
+        trace: &TraceContext,
+        parent: Option<&TraceContext>,
+        started: Instant,
+    ) -> TraceSpan {
+        let delivery = &event.delivery;
+        let full_name = delivery.subscription.as_deref();
+        let subscription = full_name.and_then(|name| name.rsplit('/').next());
+        let name = format_args!("process {}", subscription.unwrap_or("push"));
+        let tracer = self.pipeline.tracer();
+        let mut span = tracer.span(SpanKind::Consumer, name, trace, parent);
+        span.began_at(started);
+        span.set("messaging.system", "gcp_pubsub");
+        span.set("messaging.operation.type", "process");
+        span.set("messaging.operation.name", "process");
+        span.set_some("messaging.destination.subscription.name", subscription);
+        span.set_some("messaging.message.id", delivery.message_id.as_deref());
+        let attempt = "messaging.gcp_pubsub.message.delivery_attempt";
+        span.set_some(attempt, delivery.attempt);
+        span.set("event.id", event.id.as_str());
+        span.set("event.type", event.event_type.as_str());
+        // The request's own trace, when the message's was preferred to it.
+        let request = delivery.request_trace.as_ref();
+        if let Some(request) = request.filter(|request| Some(*request) != parent) {
+            span.link(request);
+        }
+        span
     }
 
     fn refuse(&self, refusal: Refusal) -> Response {
@@ -151,6 +195,20 @@ impl PushDoor {
         );
         response
     }
+}
+
+/// Answers, and ends the event's span with what the answer says.
+fn settled(outcome: &Outcome, mut span: TraceSpan) -> Response {
+    let response = settle(outcome);
+    span.set("outcome", outcome.as_str());
+    span.set("http.response.status_code", response.status().as_u16());
+    match outcome {
+        Outcome::DeadLettered(code) => span.fail(code.as_str()),
+        Outcome::Retry(_) => span.fail(outcome.as_str()),
+        Outcome::Done | Outcome::Skipped(_) | Outcome::Duplicate | Outcome::Unrouted => {}
+    }
+    span.end();
+    response
 }
 
 /// The whole acknowledgement rule: only `Retry` asks Pub/Sub to deliver again.

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::clock::{Deadline, SharedClock};
 use crate::egress::Egress;
 use crate::error::{Class, Code, Error};
-use crate::event::{Delivery, Event};
+use crate::event::{Delivery, Event, TraceContext};
 
 /// Prefix of every attribute this service adds to a dead letter.
 pub const ATTRIBUTE_PREFIX: &str = "hookyard-";
@@ -28,6 +28,8 @@ pub struct Cause {
     pub code: Code,
     /// The handler that failed; `None` when no handler saw the event.
     pub handler: Option<&'static str>,
+    /// The span that failed; `None` when there is none.
+    pub trace: Option<TraceContext>,
 }
 
 /// Keeps dead letters.
@@ -118,8 +120,9 @@ impl DeadLetters {
             .iter()
             .filter(|(name, _)| !name.starts_with(ATTRIBUTE_PREFIX));
         attributes.extend(original.take(room).cloned());
+        let trace = cause.trace.as_ref();
         self.egress
-            .publish_dead_letter(delivery.data.clone(), attributes, deadline)
+            .publish_dead_letter(delivery.data.clone(), attributes, trace, deadline)
             .await
     }
 }

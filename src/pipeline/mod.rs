@@ -30,7 +30,7 @@ use crate::config::WorkConfig;
 use crate::egress::Egress;
 use crate::error::{Class, Code};
 use crate::event::{Event, Undecodable};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Tracer};
 use detach::Detach;
 use outcome::Ran;
 use unrouted::Unrouted;
@@ -65,6 +65,8 @@ pub struct Parts {
     pub work: WorkConfig,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Records what happens to an event.
+    pub tracer: Tracer,
     /// Where effects run, so that shutdown can wait for them.
     pub tasks: TaskTracker,
 }
@@ -90,6 +92,11 @@ impl Pipeline {
             unrouted: Unrouted::default(),
             panics,
         }
+    }
+
+    /// Returns what records the events' traces.
+    pub fn tracer(&self) -> &Tracer {
+        &self.parts.tracer
     }
 
     /// Starts the time budget of a delivery that arrives now.
@@ -159,6 +166,7 @@ impl Pipeline {
                 class: Class::Permanent,
                 code: Code::new(undecodable.reason.code),
                 handler: None,
+                trace: None,
             };
             let kept = pipeline
                 .parts

@@ -14,6 +14,7 @@ use super::{Budget, Completion, Context, Outcome, Pipeline};
 use crate::clients::Call;
 use crate::error::{Class, Error};
 use crate::event::{Event, TraceContext};
+use crate::telemetry::SpanKind;
 
 /// So many panics on one event and it becomes a dead letter.
 const MAX_PANICS: u32 = 3;
@@ -38,12 +39,27 @@ impl Pipeline {
                 };
             }
         };
-        let span = tracing::info_span!("handler", handler.name = handler);
+        let parent = event.trace.as_ref();
+        let trace = parent.map_or_else(TraceContext::new_root, TraceContext::child);
+        let mut span = self.parts.tracer.span(
+            SpanKind::Internal,
+            format_args!("handle {handler}"),
+            &trace,
+            parent,
+        );
+        span.set("handler.name", handler);
+        let lines =
+            tracing::info_span!("handler", handler.name = handler, span_id = trace.span_id());
         let result = self
-            .handle(registration, event, budget)
-            .instrument(span)
+            .handle(registration, event, &trace, budget)
+            .instrument(lines)
             .await;
-        let (outcome, error) = self.settle(handler, event, result, budget).await;
+        let (outcome, error) = self.settle(handler, event, &trace, result, budget).await;
+        span.set("outcome", outcome.as_str());
+        if let Some(error) = &error {
+            span.fail(error.code().as_str());
+        }
+        span.end();
         // Retry drops the guard instead, which gives the claim back.
         if !matches!(outcome, Outcome::Retry(_)) {
             guard.complete();
@@ -110,16 +126,15 @@ impl Pipeline {
         &self,
         registration: &Registration,
         event: &Arc<Event>,
+        trace: &TraceContext,
         budget: &Budget,
     ) -> Result<Completion, Error> {
-        let trace = event
-            .trace
-            .map_or_else(TraceContext::new_root, |trace| trace.child());
         let call = Call {
             event_id: event.id.clone(),
             handler: registration.name,
             deadline: budget.work.clone(),
-            trace,
+            trace: *trace,
+            tracer: self.parts.tracer.clone(),
         };
         let cx = Context::new(Arc::clone(&self.parts.services), Arc::clone(event), call);
         let work = AssertUnwindSafe(registration.run(&cx)).catch_unwind();
@@ -146,6 +161,7 @@ impl Pipeline {
         &self,
         handler: &'static str,
         event: &Event,
+        trace: &TraceContext,
         result: Result<Completion, Error>,
         budget: &Budget,
     ) -> (Outcome, Option<Error>) {
@@ -168,6 +184,7 @@ impl Pipeline {
             class: error.class(),
             code: error.code(),
             handler: Some(handler),
+            trace: Some(*trace),
         };
         match self
             .parts

@@ -37,6 +37,9 @@ pub struct Metrics {
     pub push_rejected: IntCounterVec,
     /// Finished ids remembered at present.
     pub inbox_entries: IntGauge,
+    /// Spans that left for the collector or did not, by outcome (`exported`, `failed`,
+    /// `dropped`); none when traces are not exported.
+    pub spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -87,6 +90,11 @@ impl Metrics {
             "Push requests refused before the event was looked at.",
             &["reason"],
         )?;
+        let spans = counters(
+            "hookyard_spans_total",
+            "Spans of exported traces by outcome.",
+            &["outcome"],
+        )?;
         let age = HistogramOpts::new(
             "hookyard_event_age_seconds",
             "From the event's creation to its arrival here.",
@@ -108,6 +116,7 @@ impl Metrics {
             event_age,
             push_rejected,
             inbox_entries,
+            spans,
         }))
     }
 

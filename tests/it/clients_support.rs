@@ -13,7 +13,7 @@ use hookyard::clients::http::{Policy, Upstream};
 use hookyard::clock::{Clock, Deadline, ManualClock, SharedClock};
 use hookyard::config::{ChargebeeConfig, HasuraConfig, ProductCatalog};
 use hookyard::event::{EventId, TraceContext};
-use hookyard::telemetry::Metrics;
+use hookyard::telemetry::{Metrics, Tracer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -297,6 +297,7 @@ impl Run {
                     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
                 )
                 .expect("a traceparent"),
+                tracer: Tracer::off(),
             },
             metrics: Metrics::new().expect("metrics"),
             clock,

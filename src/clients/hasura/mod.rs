@@ -23,7 +23,6 @@ use crate::telemetry::Metrics;
 
 const SERVICE: &str = "hasura";
 const ADMIN_SECRET: HeaderName = HeaderName::from_static("x-hasura-admin-secret");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const JSON: &str = "application/json";
 
 #[derive(GraphQLQuery)]
@@ -94,7 +93,8 @@ impl Hasura {
         let url = &config.graphql_url;
         let upstream = Upstream::new(SERVICE, url, metrics, Arc::clone(&clock), policy)?
             .with_header(ADMIN_SECRET, secret)
-            .with_header(ACCEPT, HeaderValue::from_static(JSON));
+            .with_header(ACCEPT, HeaderValue::from_static(JSON))
+            .passing_trace_on();
         Ok(Self { upstream, clock })
     }
 
@@ -114,23 +114,18 @@ impl Hasura {
             query: "query Check { __typename }",
             operation_name: "Check",
         };
-        let request = self.request(&call, &body)?.once();
+        let request = request(&body)?.once();
         let read = reply::read::<IgnoredAny>;
         self.upstream
             .send(&call, "POST Check", request, read)
             .await?;
         Ok(())
     }
+}
 
-    fn request(&self, call: &Call, body: &impl Serialize) -> Result<Request> {
-        let body = serde_json::to_vec(body).map_err(|_| Error::permanent("unserializable"))?;
-        let request = Request::post("", JSON, body);
-        // Made of hexadecimal digits: it always is a header value.
-        match HeaderValue::try_from(call.trace.child().to_string()) {
-            Ok(traceparent) => Ok(request.with_header(TRACEPARENT, traceparent)),
-            Err(_) => Ok(request),
-        }
-    }
+fn request(body: &impl Serialize) -> Result<Request> {
+    let body = serde_json::to_vec(body).map_err(|_| Error::permanent("unserializable"))?;
+    Ok(Request::post("", JSON, body))
 }
 
 /// Hasura on behalf of one run of one handler.
@@ -189,7 +184,7 @@ impl HasuraCalls<'_> {
     /// Any error of [`Upstream::send`].
     pub async fn run<Q: GraphQLQuery>(&self, variables: Q::Variables) -> Result<Q::ResponseData> {
         let body = Q::build_query(variables);
-        let request = self.hasura.request(self.call, &body)?.repeatable();
+        let request = request(&body)?.repeatable();
         self.send(body.operation_name, request).await
     }
 
@@ -204,7 +199,7 @@ impl HasuraCalls<'_> {
         variables: Q::Variables,
     ) -> Result<Q::ResponseData> {
         let body = Q::build_query(variables);
-        let request = self.hasura.request(self.call, &body)?;
+        let request = request(&body)?;
         self.send(body.operation_name, request).await
     }
 

@@ -7,7 +7,7 @@ mod probe;
 mod process;
 
 pub(crate) use answer::Answer;
-pub(crate) use app::TestApp;
+pub(crate) use app::{Builder, TestApp};
 pub(crate) use events::{contract_event, customer_event, event, probe_event};
 pub(crate) use probe::{Behaviour, OtherProbe, Probe};
 pub(crate) use process::Process;
