@@ -2,7 +2,7 @@
 //!
 //! Run it with the variables of the reference service: `cargo run --example own_handlers`.
 
-use hookyard::app::App;
+use hookyard::app::{App, AppBuilder};
 use hookyard::error::{BoxError, Result};
 use hookyard::event::contracts::DomainEvent;
 use hookyard::event::{Change, Scheduled};
@@ -71,13 +71,14 @@ impl Handler for Heartbeat {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
+/// The service: its handlers, and the library for the rest.
+pub(crate) fn service() -> AppBuilder {
     App::builder()
         .handler(AnnouncePaidInvoice)
         .handler(Heartbeat)
-        .build()
-        .await?
-        .serve()
-        .await
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    service().run().await
 }

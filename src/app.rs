@@ -24,7 +24,7 @@ use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, rece
 use crate::pipeline::{
     DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
 };
-use crate::telemetry::{Metrics, Tracer};
+use crate::telemetry::{self, Metrics, Tracer};
 
 /// A service, put together but not yet listening.
 pub struct App {
@@ -107,18 +107,32 @@ impl AppBuilder {
         self
     }
 
+    /// Runs the whole service: reads the environment unless a configuration was given, starts
+    /// logging, and serves until SIGTERM or Ctrl-C. What a `main` needs.
+    ///
+    /// # Errors
+    /// As [`AppBuilder::build`] and [`App::serve`].
+    pub async fn run(mut self) -> Result<(), BoxError> {
+        let config = match self.config.take() {
+            Some(config) => config,
+            None => Config::from_env()?,
+        };
+        let _logs = telemetry::init(&config.log, config.bus.project.as_deref())?;
+        self.config(config).build().await?.serve().await
+    }
+
     /// Puts the service together.
     ///
     /// # Errors
     /// What is wrong with the configuration, the list of handlers, or the broker's client.
     pub async fn build(self) -> Result<App, BoxError> {
+        if let Some(problem) = self.problems.into_iter().next() {
+            return Err(problem.into());
+        }
         let config = match self.config {
             Some(config) => config,
             None => Config::from_env()?,
         };
-        if let Some(problem) = self.problems.into_iter().next() {
-            return Err(problem.into());
-        }
         let clock = self.clock.unwrap_or_else(SystemClock::shared);
         let metrics = Metrics::new()?;
         let tracer = match &config.telemetry.otlp {

@@ -27,6 +27,7 @@ mod edge_requests;
 mod edge_server;
 mod emulator;
 mod journeys;
+mod library;
 mod logs_canaries;
 mod logs_lines;
 mod oidc_google;

@@ -126,6 +126,14 @@ impl Builder {
 }
 
 impl TestApp {
+    /// Starts putting another service than the reference service together.
+    pub(crate) fn of(app: AppBuilder) -> Builder {
+        Builder {
+            app,
+            ..Self::builder()
+        }
+    }
+
     pub(crate) fn builder() -> Builder {
         Builder {
             app: App::builder(),
