@@ -46,3 +46,4 @@ mod sandbox_issuer;
 mod sandbox_pusher;
 mod support;
 mod tidy;
+mod token_properties;
