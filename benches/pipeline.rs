@@ -122,7 +122,7 @@ fn verify(criterion: &mut Criterion) {
 }
 
 fn push_body() -> Bytes {
-    let request = Request::new("token", "draft", "signed");
+    let request = Request::new("token", Some("draft"), "signed");
     let text = String::from_utf8(request.bytes).unwrap();
     let (_, body) = text.split_once("\r\n\r\n").unwrap();
     body.to_owned().into()
@@ -230,7 +230,7 @@ fn pipeline_of(registry: Registry) -> Arc<Pipeline> {
 fn pipeline(criterion: &mut Criterion) {
     let runtime = runtime();
     let next = AtomicU64::new(0);
-    let request = Request::new("token", "draft", "signed");
+    let request = Request::new("token", Some("draft"), "signed");
     let fresh_event = || {
         let mut request = request.clone();
         request.set_number(next.fetch_add(1, Ordering::Relaxed));

@@ -1,6 +1,7 @@
 //! Measures the service beside two baselines on one machine; see `scripts/bench.sh`.
 //!
-//! `kit run SERVICE` drives everything; the other words are the processes it starts.
+//! `kit run SERVICE` measures everything, `kit profile SERVICE REQUESTS` gives a profiler something
+//! to look at; the other words are the processes they start.
 
 #![expect(
     clippy::unwrap_used,
@@ -25,10 +26,13 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["run", service] => run::run(service),
+        ["profile", service, requests] => run::profile(service, requests.parse().unwrap()),
         ["bare"] => on_tokio(bare::serve()),
         ["plain"] => on_tokio(plain::serve()),
         ["upstreams", modulus] => upstreams::serve(modulus),
-        _ => println!("usage: kit run SERVICE | bare | plain | upstreams MODULUS"),
+        _ => println!(
+            "usage: kit run SERVICE | profile SERVICE REQUESTS | bare | plain | upstreams MODULUS"
+        ),
     }
 }
 

@@ -110,6 +110,14 @@ impl Server {
         }
     }
 
+    /// Asks the server to end and waits until it has.
+    pub(crate) fn terminate(mut self) {
+        let pid = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(asked.unwrap().success());
+        self.child.wait().unwrap();
+    }
+
     /// Processor time used so far by all threads.
     pub(crate) fn cpu(&self) -> Duration {
         let folder = format!("/proc/{}/task", self.child.id());

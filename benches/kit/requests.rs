@@ -20,8 +20,8 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// An update of a contract from `old` to `new`.
-    pub(crate) fn new(token: &str, old: &str, new: &str) -> Self {
+    /// A change of a contract's status; without an old one, an insert.
+    pub(crate) fn new(token: &str, old: Option<&str>, new: &str) -> Self {
         let body = (0..)
             .map(|padding| body(old, new, padding))
             .find(|body| body.len() >= BODY_BYTES)
@@ -60,17 +60,18 @@ impl Request {
     }
 }
 
-fn body(old: &str, new: &str, padding: usize) -> String {
+fn body(old: Option<&str>, new: &str, padding: usize) -> String {
     let row = |status: &str| {
         format!(
             r#"{{"id":"6dbf43d9-8f8e-4a2c-8a3b-0f1f1a1c9a51","subscription_id":"sub_16CHu2UWsBnxq1yQ","status":"{status}","amount_cents":29700,"updated_at":"2026-01-05T10:00:00.601701+00:00","notes":"{}"}}"#,
-            "n".repeat(padding / 2)
+            "n".repeat(padding)
         )
     };
+    let op = if old.is_some() { "UPDATE" } else { "INSERT" };
     let event = format!(
-        r#"{{ "id": "85558393-c75d-4d2f-9c15-{:012}","created_at":"2026-01-05T10:00:00.601701","delivery_info":{{"current_retry":0,"max_retries":5}},"trigger":{{"name":"contract_events"}},"table":{{"schema":"public","name":"contracts"}},"event":{{"op":"UPDATE","data":{{"old":{},"new":{}}},"session_variables":{{"x-hasura-role":"user"}},"trace_context":{{"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00f067aa0ba902b7"}}}}}}"#,
+        r#"{{ "id": "85558393-c75d-4d2f-9c15-{:012}","created_at":"2026-01-05T10:00:00.601701","delivery_info":{{"current_retry":0,"max_retries":5}},"trigger":{{"name":"contract_events"}},"table":{{"schema":"public","name":"contracts"}},"event":{{"op":"{op}","data":{{"old":{},"new":{}}},"session_variables":{{"x-hasura-role":"user"}},"trace_context":{{"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00f067aa0ba902b7"}}}}}}"#,
         0,
-        row(old),
+        old.map_or_else(|| "null".to_owned(), row),
         row(new),
     );
     assert_eq!(event.find("000000000000"), Some(BEFORE_DIGITS));

@@ -106,12 +106,12 @@ impl TraceContext {
 
     /// Returns the trace id as 32 hexadecimal digits.
     pub fn trace_id(&self) -> String {
-        format!("{:032x}", self.trace_id)
+        digits(self.trace_id, 32)
     }
 
     /// Returns the span id as 16 hexadecimal digits.
     pub fn span_id(&self) -> String {
-        format!("{:016x}", self.span_id)
+        digits(self.span_id.into(), 16)
     }
 
     /// Returns the trace id as bytes, most significant first.
@@ -153,11 +153,22 @@ impl fmt::Debug for TraceContext {
     }
 }
 
-/// Reads lower- or upper-case hexadecimal digits only (`from_str_radix` would take a sign).
+/// Reads at most 32 lower- or upper-case hexadecimal digits (`from_str_radix` would take a sign).
 fn hex(text: &str) -> Option<u128> {
-    text.bytes()
-        .all(|b| b.is_ascii_hexdigit())
-        .then(|| u128::from_str_radix(text, 16).ok())?
+    text.chars().try_fold(0, |number, digit| {
+        Some(number << 4 | u128::from(digit.to_digit(16)?))
+    })
+}
+
+/// Writes the lowest `count` hexadecimal digits; `format!` would cost several times as much, and
+/// every event's line has two of these.
+fn digits(number: u128, count: usize) -> String {
+    let mut text = String::with_capacity(count);
+    for place in (0..count).rev() {
+        let digit = b"0123456789abcdef"[(number >> (4 * place)) as usize & 15];
+        text.push(char::from(digit));
+    }
+    text
 }
 
 #[cfg(test)]

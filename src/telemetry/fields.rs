@@ -208,7 +208,9 @@ fn push_name(out: &mut String, name: &str) {
     ) {
         out.push('_');
     }
-    match name.split_once("r#") {
+    // Searching for one byte is much cheaper than for two, and few names have it.
+    let raw = name.as_bytes().contains(&b'#');
+    match raw.then(|| name.split_once("r#")).flatten() {
         Some((before, after)) if before.is_empty() || before.ends_with('.') => {
             out.push_str(before);
             out.push_str(after);
@@ -243,8 +245,9 @@ impl Write for Escape<'_> {
 
 /// Appends `text` with control characters, and for JSON quotes and backslashes, escaped.
 pub(super) fn push_escaped(out: &mut String, text: &str, json: bool) {
-    let plain = |b: u8| (b' '..0x7f).contains(&b) && !(json && (b == b'"' || b == b'\\'));
-    if text.bytes().all(plain) {
+    let odd = |b: u8| !(b' '..0x7f).contains(&b) | (json & ((b == b'"') | (b == b'\\')));
+    // No early end, so that many bytes are looked at together.
+    if !text.bytes().fold(false, |found, b| found | odd(b)) {
         out.push_str(text);
         return;
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::decode_fixtures::headers;
 
 /// Base64 written from RFC 4648's table, independent of the library under test.
-fn base64(bytes: &[u8], url_safe: bool, padded: bool) -> String {
+pub(crate) fn base64(bytes: &[u8], url_safe: bool, padded: bool) -> String {
     let mut alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').collect();
     alphabet.extend(if url_safe { ['-', '_'] } else { ['+', '/'] });
     let mut text = String::new();
@@ -30,7 +30,7 @@ fn base64(bytes: &[u8], url_safe: bool, padded: bool) -> String {
     text
 }
 
-fn any_json() -> impl Strategy<Value = Value> {
+pub(crate) fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

@@ -47,3 +47,4 @@ mod sandbox_issuer;
 mod sandbox_pusher;
 mod support;
 mod tidy;
+mod token_properties;

@@ -124,10 +124,17 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
     if values.next().is_some() {
         return Err(Flaw::Malformed.into());
     }
-    let text = value.to_str().map_err(|_| Flaw::Malformed)?;
+    // Every byte is looked at, whatever comes before it: many at a time, that is.
+    let visible = |bytes: &[u8]| {
+        let odd = |b: &u8| u8::from(!(b' '..=b'~').contains(b));
+        bytes.iter().fold(0, |found, b| found | odd(b)) == 0
+    };
+    let text = Some(value.as_bytes()).filter(|bytes| visible(bytes));
+    let text = text.and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let text = text.ok_or(Flaw::Malformed)?;
     let (scheme, token) = text.split_once(' ').ok_or(Flaw::Malformed)?;
     let token = token.trim_start_matches(' ');
-    let one_word = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let one_word = !token.is_empty() && !token.as_bytes().contains(&b' ');
     if scheme.eq_ignore_ascii_case("bearer") && one_word && token.len() <= LONGEST_TOKEN {
         Ok(token)
     } else {
