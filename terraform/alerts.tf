@@ -81,8 +81,24 @@ locals {
     }
   }
 
+  bridge_alerts = { for _, it in google_cloud_run_v2_service.bridge : "bridge-fails" => {
+    title    = "the bridge cannot publish"
+    severity = "CRITICAL"
+    summary  = "Hasura's webhooks are answered 5xx. Hasura tries again num_retries times and then gives up."
+    conditions = {
+      "answers 5xx" = {
+        filter  = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${it.name}\" AND metric.labels.response_code_class=\"5xx\""
+        aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", above = 0, for = "0s", denominator = null
+      }
+      "refused for their secret (401, 403)" = {
+        filter  = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${it.name}\" AND metric.labels.response_code=monitoring.regex.full_match(\"401|403\")"
+        aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", above = var.alert_thresholds.rejected_per_5_minutes, for = "0s", denominator = null
+      }
+    }
+  } }
+
   documentation = {
-    for key, it in merge(local.threshold_alerts, {
+    for key, it in merge(local.threshold_alerts, local.bridge_alerts, {
       events-are-old         = { summary = "One event in a hundred is older than ${var.alert_thresholds.event_age_p99_seconds} seconds when it arrives." }
       nothing-runs           = { summary = "No instance of the service is running, though one should always be." }
       health-does-not-answer = { summary = "The service does not answer on /health from outside." }
@@ -91,7 +107,7 @@ locals {
 }
 
 resource "google_monitoring_alert_policy" "threshold" {
-  for_each = local.threshold_alerts
+  for_each = merge(local.threshold_alerts, local.bridge_alerts)
 
   display_name          = "${var.name}: ${each.value.title}"
   combiner              = "OR"

@@ -197,7 +197,7 @@ variable "environment" {
   }
 
   validation {
-    condition     = alltrue([for name, _ in var.environment : !can(regex("SECRET|TOKEN|PASSWORD|API_KEY|PRIVATE_KEY|DATABASE_URL|CREDENTIALS", name))])
+    condition     = alltrue([for name, _ in var.environment : !can(regex("SECRET|TOKEN|PASSWORD|API_KEY|PRIVATE_KEY|DATABASE_URL|CREDENTIALS|OTLP_HEADERS", name))])
     error_message = "This looks like a secret. Secrets go to Secret Manager (scripts/set-secret.sh), never through Terraform."
   }
 
@@ -220,8 +220,8 @@ variable "secret_versions" {
   default     = {}
 
   validation {
-    condition     = alltrue([for name, _ in var.secret_versions : contains(["hasura-admin-secret", "chargebee-api-key", "admin-token", "database-url"], name)])
-    error_message = "Known are hasura-admin-secret, chargebee-api-key, admin-token and database-url."
+    condition     = alltrue([for name, _ in var.secret_versions : contains(["hasura-admin-secret", "chargebee-api-key", "admin-token", "bridge-secret", "database-url"], name)])
+    error_message = "Known are hasura-admin-secret, chargebee-api-key, admin-token, bridge-secret and database-url."
   }
 
   validation {
@@ -231,12 +231,13 @@ variable "secret_versions" {
 }
 
 variable "metrics_sidecar" {
-  description = "Run an OpenTelemetry collector beside the service, which takes /metrics to Managed Prometheus; unset = no sidecar, and no alert on the age of events. image: an opentelemetry-collector-contrib with the prometheus receiver and the googlemanagedprometheus exporter."
+  description = "Run an OpenTelemetry collector beside the service, which takes /metrics to Managed Prometheus and traces to Cloud Trace; unset = no sidecar, no traces, and no alert on the age of events. image: an opentelemetry-collector-contrib. trace_ratio: share of the traces to keep where the publisher has not decided."
   type = object({
-    image      = string
-    interval   = optional(string, "30s")
-    memory_mib = optional(number, 256)
-    cpu_millis = optional(number, 250)
+    image       = string
+    interval    = optional(string, "30s")
+    memory_mib  = optional(number, 256)
+    cpu_millis  = optional(number, 250)
+    trace_ratio = optional(number, 0.1)
   })
   default = null
 
@@ -248,6 +249,11 @@ variable "metrics_sidecar" {
   validation {
     condition     = var.metrics_sidecar == null || can(regex("^[1-9][0-9]*s$", try(var.metrics_sidecar.interval, "")))
     error_message = "interval: seconds, such as 30s."
+  }
+
+  validation {
+    condition     = var.metrics_sidecar == null || try(var.metrics_sidecar.trace_ratio >= 0 && var.metrics_sidecar.trace_ratio <= 1, false)
+    error_message = "trace_ratio: from 0 to 1."
   }
 }
 

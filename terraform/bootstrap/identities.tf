@@ -1,9 +1,19 @@
-# Three identities, none of which can do another's work. No key is ever made for any of them.
+# An identity for each task, none of which can do another's work. No key is ever made for any of them.
 
 resource "google_service_account" "runtime" {
   account_id   = "${var.name}-run"
   display_name = "${var.name}: the running service"
   description  = "Publishes to the topics of ${var.name} and reads its secrets; nothing else."
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_service_account" "bridge" {
+  count = var.bridge ? 1 : 0
+
+  account_id   = "${var.name}-bridge"
+  display_name = "${var.name}: the bridge between Hasura and Pub/Sub"
+  description  = "Publishes to one topic and reads one secret; nothing else."
 
   depends_on = [google_project_service.this]
 }
@@ -35,10 +45,12 @@ resource "google_service_account_iam_member" "pubsub_signs_as_push" {
 
 # Making a service that runs as, or a subscription that signs as, an account takes actAs on it.
 resource "google_service_account_iam_member" "deployer_acts_as" {
-  for_each = {
+  for_each = merge({
     runtime = google_service_account.runtime.name
     push    = google_service_account.push.name
-  }
+    }, var.bridge ? {
+    bridge = google_service_account.bridge[0].name
+  } : {})
 
   service_account_id = each.value
   role               = "roles/iam.serviceAccountUser"
@@ -66,7 +78,7 @@ locals {
   ], var.database ? ["roles/cloudsql.admin"] : []))
 
   runtime_roles = toset(concat(
-    var.metrics_sidecar ? ["roles/monitoring.metricWriter"] : [],
+    var.metrics_sidecar ? ["roles/cloudtrace.agent", "roles/monitoring.metricWriter"] : [],
     var.database ? ["roles/cloudsql.client"] : [],
   ))
 }

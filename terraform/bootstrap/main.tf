@@ -22,7 +22,7 @@ locals {
     "pubsub.googleapis.com",
     "run.googleapis.com",
     "secretmanager.googleapis.com",
-  ], var.database ? ["sqladmin.googleapis.com"] : []))
+  ], var.database ? ["sqladmin.googleapis.com"] : [], var.metrics_sidecar ? ["cloudtrace.googleapis.com"] : []))
 }
 
 resource "google_project_service" "this" {

@@ -5,6 +5,7 @@ locals {
   secrets = toset(concat(
     ["hasura-admin-secret", "chargebee-api-key", "admin-token"],
     var.database ? ["database-url"] : [],
+    var.bridge ? ["bridge-secret"] : [],
   ))
 }
 
@@ -25,9 +26,17 @@ resource "google_secret_manager_secret" "this" {
 }
 
 resource "google_secret_manager_secret_iam_member" "runtime" {
-  for_each = google_secret_manager_secret.this
+  for_each = { for name, secret in google_secret_manager_secret.this : name => secret if name != "bridge-secret" }
 
   secret_id = each.value.secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.runtime.member
+}
+
+resource "google_secret_manager_secret_iam_member" "bridge" {
+  count = var.bridge ? 1 : 0
+
+  secret_id = google_secret_manager_secret.this["bridge-secret"].secret_id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.bridge[0].member
 }

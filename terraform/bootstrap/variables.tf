@@ -69,8 +69,14 @@ variable "database" {
   default     = false
 }
 
+variable "bridge" {
+  description = "Prepare the bridge between Hasura and Pub/Sub: its account and the secret it shares with Hasura."
+  type        = bool
+  default     = true
+}
+
 variable "metrics_sidecar" {
-  description = "Prepare the metrics sidecar: the runtime may write to Cloud Monitoring."
+  description = "Prepare the metrics sidecar: the runtime may write metrics and traces."
   type        = bool
   default     = true
 }

@@ -114,6 +114,28 @@ run "the_sidecar_brings_the_alert_on_age" {
   }
 }
 
+run "the_bridge_publishes_to_one_topic_and_checks_its_own_secret" {
+  variables {
+    bridge = { trigger = "contract-events", key_columns = { orders = ["region", "number"] } }
+  }
+  assert {
+    condition     = google_pubsub_topic_iam_member.bridge_publishes["this"].topic == "contract-events" && google_pubsub_topic_iam_member.bridge_publishes["this"].member == "serviceAccount:hookyard-bridge@acme-events-test.iam.gserviceaccount.com"
+    error_message = "the bridge may publish where it has to"
+  }
+  assert {
+    condition     = contains([for it in google_cloud_run_v2_service.bridge["this"].template[0].containers[0].env : it.name if length(it.value_source) == 1], "BRIDGE_SECRET")
+    error_message = "its secret comes from Secret Manager"
+  }
+  assert {
+    condition     = contains([for it in google_cloud_run_v2_service.bridge["this"].template[0].containers[0].env : it.value if it.name == "BRIDGE_KEY_COLUMNS"], "orders=region+number")
+    error_message = "key columns are spelled as the bridge reads them"
+  }
+  assert {
+    condition     = contains(keys(google_monitoring_alert_policy.threshold), "bridge-fails")
+    error_message = "somebody is told when it fails"
+  }
+}
+
 run "a_reachable_service_is_checked_from_outside" {
   variables {
     ingress        = "INGRESS_TRAFFIC_ALL"

@@ -198,3 +198,12 @@ run "a_channel_by_its_title_is_refused" {
   }
   expect_failures = [var.notification_channels]
 }
+
+run "a_bridge_to_nowhere_is_refused" {
+  command = plan
+
+  variables {
+    bridge = { trigger = "orders" }
+  }
+  expect_failures = [var.bridge]
+}

@@ -19,7 +19,7 @@ run "the_deployer_owns_nothing" {
 
 run "the_runtime_reads_its_secrets_and_no_more" {
   assert {
-    condition     = keys(google_secret_manager_secret_iam_member.runtime) == ["admin-token", "chargebee-api-key", "hasura-admin-secret"] && keys(google_project_iam_member.runtime) == ["roles/monitoring.metricWriter"]
+    condition     = keys(google_secret_manager_secret_iam_member.runtime) == ["admin-token", "chargebee-api-key", "hasura-admin-secret"] && keys(google_project_iam_member.runtime) == ["roles/cloudtrace.agent", "roles/monitoring.metricWriter"]
     error_message = "the runtime's rights are not the expected ones"
   }
 }
