@@ -14,6 +14,7 @@ use wiremock::matchers::{header, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::otlp_collector::{Collector, attribute};
+use crate::otlp_traces::Kept;
 use crate::support::{TestApp, contract_event};
 
 fn config(endpoint: String, protocol: OtlpProtocol) -> OtlpConfig {
@@ -34,6 +35,7 @@ fn config(endpoint: String, protocol: OtlpProtocol) -> OtlpConfig {
 /// A tracer without a service around it.
 struct Alone {
     tracer: Tracer,
+    clock: std::sync::Arc<ManualClock>,
     metrics: std::sync::Arc<Metrics>,
 }
 
@@ -49,7 +51,8 @@ impl Alone {
         let metrics = Metrics::new().unwrap();
         let clock = ManualClock::start();
         Self {
-            tracer: Tracer::start(config, &about, clock, metrics.clone()).unwrap(),
+            tracer: Tracer::start(config, &about, clock.clone(), metrics.clone()).unwrap(),
+            clock,
             metrics,
         }
     }
@@ -63,6 +66,12 @@ impl Alone {
 
     fn counted(&self, outcome: &str) -> u64 {
         self.metrics.spans.with_label_values(&[outcome]).get()
+    }
+
+    async fn wait_for(&self, outcome: &str, spans: u64) {
+        while self.counted(outcome) < spans {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn end(&self) {
@@ -181,9 +190,7 @@ async fn a_refusal_that_may_pass_is_tried_again_and_another_is_not() {
         collector.refuse(&[StatusCode::SERVICE_UNAVAILABLE; 2]);
 
         alone.record("patient");
-        while alone.counted("exported") == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        alone.wait_for("exported", 1).await;
 
         assert_eq!(collector.refused() - before, 2);
         assert_eq!(alone.counted("failed"), 0);
@@ -197,6 +204,30 @@ async fn a_refusal_that_may_pass_is_tried_again_and_another_is_not() {
     alone.end().await;
     assert_eq!(collector.refused() - before, 1);
     assert_eq!(alone.counted("failed"), 1);
+}
+
+#[tokio::test]
+async fn a_collector_that_refuses_is_complained_about_once_a_minute() {
+    let (logged, _default, guard) = Kept::log();
+    let collector = Collector::start().await;
+    collector.refuse(&[StatusCode::FORBIDDEN; 6]);
+    let alone = Alone::new(&config(collector.url(), OtlpProtocol::Http));
+
+    for batch in 1..=5 {
+        if batch == 5 {
+            alone.clock.advance(Duration::from_secs(60));
+        }
+        alone.record("refused");
+        alone.wait_for("failed", batch).await;
+    }
+    alone.end().await;
+
+    drop(guard);
+    let lines = logged.lines();
+    let told: Vec<_> = lines.iter().map(|line| &line["spans"]).collect();
+    assert_eq!(told, [1, 4]);
+    assert_eq!(lines[0]["severity"], "WARNING");
+    assert_eq!(lines[0]["status"], 403);
 }
 
 #[tokio::test]

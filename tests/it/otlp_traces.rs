@@ -23,7 +23,7 @@ const PUBLISHER: &str = "00f067aa0ba902b7";
 
 /// Keeps log lines.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Kept {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -38,7 +38,7 @@ impl Write for Kept {
 
 impl Kept {
     /// Logs this thread's lines to the returned place until the guards are dropped.
-    fn log() -> (
+    pub(crate) fn log() -> (
         Self,
         tracing::dispatcher::DefaultGuard,
         hookyard::telemetry::Guard,
@@ -58,7 +58,7 @@ impl Kept {
         (kept, tracing::dispatcher::set_default(&dispatch), guard)
     }
 
-    fn lines(&self) -> Vec<Value> {
+    pub(crate) fn lines(&self) -> Vec<Value> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
