@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
 use tracing::Instrument;
 
 use super::body::{BodyError, read_body, refuse_encoding};
@@ -81,6 +81,8 @@ impl PushDoor {
     /// Verifies, reads, decodes and runs. The token comes first: nothing is read, let alone
     /// stored, for a caller that has not shown one.
     async fn accept(&self, request: Request) -> Result<Outcome, Refusal> {
+        // Pub/Sub's clock runs from here, so waiting for the issuer's keys is part of it.
+        let budget = self.pipeline.budget();
         let (head, body) = request.into_parts();
         let token = bearer(&head.headers).map_err(Refusal::Token)?;
         let judged = match self.verifier.verify_now(token) {
@@ -89,7 +91,6 @@ impl PushDoor {
         };
         judged.map_err(Refusal::Token)?;
         let _place = self.gate.enter().ok_or(Refusal::Full)?;
-        let budget = self.pipeline.budget();
         refuse_encoding(&head.headers).map_err(Refusal::Body)?;
         let body = read_body(body, self.max_body_bytes, self.body_timeout)
             .await
@@ -97,7 +98,6 @@ impl PushDoor {
         let decoded = unwrap_push(&head.headers, body).and_then(Event::decode);
         Ok(match decoded {
             Ok(mut event) => {
-                event.trace = event.trace.or_else(|| trace_of(&head.headers));
                 self.follow(&mut event);
                 self.pipeline.process(event, budget).await
             }
@@ -144,11 +144,15 @@ impl PushDoor {
             .push_rejected
             .with_label_values(&[reason])
             .inc();
-        tracing::warn!(
-            reason,
-            status = response.status().as_u16(),
-            "push request refused"
-        );
+        // Anybody can send forged tokens; they must not be able to fill the log with them.
+        if let Some(requests) = self.refusals.count(reason, self.clock.monotonic()) {
+            tracing::warn!(
+                reason,
+                status = response.status().as_u16(),
+                requests,
+                "push request refused"
+            );
+        }
         response
     }
 }
@@ -172,8 +176,4 @@ fn try_again(after: Duration) -> Response {
         [(RETRY_AFTER, seconds.max(1).to_string())],
     )
         .into_response()
-}
-
-fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
-    TraceContext::parse(headers.get("traceparent")?.to_str().ok()?)
 }
