@@ -117,5 +117,7 @@ impl Config {
     reason = "the one place that reads the environment"
 )]
 fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    // What is not UTF-8 must be refused later on, and not pass for a variable that is not set.
+    let value = std::env::var_os(name)?;
+    Some(value.to_string_lossy().into_owned())
 }

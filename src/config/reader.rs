@@ -105,15 +105,25 @@ impl<'a> Reader<'a> {
 
     /// Notes a problem with `variable`.
     pub fn problem(&mut self, variable: &'static str, what: impl Into<String>) {
-        self.problems.push(Problem {
+        let problem = Problem {
             variable,
             what: what.into(),
-        });
+        };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     /// Returns the value, its default, or `None`. Blank counts as not set.
     pub fn text(&mut self, variable: &Variable) -> Option<String> {
-        (self.lookup)(variable.name)
+        let given = (self.lookup)(variable.name);
+        if given
+            .as_ref()
+            .is_some_and(|value| value.contains('\u{FFFD}'))
+        {
+            self.problem(variable.name, "is not UTF-8 text");
+        }
+        given
             .map(|value| value.trim().to_owned())
             .filter(|value| !value.is_empty())
             .or_else(|| variable.default.map(str::to_owned))

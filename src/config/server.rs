@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::reader::{Reader, Variable};
 
@@ -171,11 +172,12 @@ pub struct LogConfig {
 impl LogConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let level = reader.required(&LOG_LEVEL).to_ascii_lowercase();
-        if level
-            .parse::<tracing_subscriber::filter::Targets>()
-            .is_err()
-        {
-            reader.problem(LOG_LEVEL.name, "must be a level such as info or debug");
+        if !is_filter(&level) {
+            reader.problem(
+                LOG_LEVEL.name,
+                "must be error, warn, info, debug, trace, or a filter such as \
+                 info,hookyard::clients=debug",
+            );
         }
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
         let format = match reader.text(&LOG_FORMAT).as_deref() {
@@ -196,6 +198,18 @@ impl LogConfig {
             revision: reader.required(&K_REVISION),
         }
     }
+}
+
+/// Tells whether text is a level or a list of levels and `target=level`.
+///
+/// The parser also takes a bare word as the name of a target, so `warning` would let through
+/// nothing but what a library of that name logs.
+fn is_filter(text: &str) -> bool {
+    let bare_words_are_levels = text
+        .split(',')
+        .filter(|part| !part.contains('='))
+        .all(|part| part.trim().parse::<LevelFilter>().is_ok());
+    bare_words_are_levels && text.parse::<Targets>().is_ok()
 }
 
 /// Who checks the signature of a push token.

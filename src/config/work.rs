@@ -32,6 +32,9 @@ pub(super) const VARIABLES: &[&Variable] = &[
     &DEDUPE_CAPACITY,
 ];
 
+/// The cache below takes times of a thousand years at most, and nobody means more than this.
+const MAX_TTL_SECONDS: u64 = 365 * 24 * 3600;
+
 /// Time budgets of one delivery.
 #[derive(Debug, Clone)]
 pub struct WorkConfig {
@@ -75,8 +78,16 @@ pub struct DedupeConfig {
 
 impl DedupeConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let mut ttl = reader.positive(&DEDUPE_TTL_SECONDS, "seconds");
+        if ttl > MAX_TTL_SECONDS {
+            reader.problem(
+                DEDUPE_TTL_SECONDS.name,
+                "must be at most 31536000, which is a year",
+            );
+            ttl = MAX_TTL_SECONDS;
+        }
         Self {
-            ttl: Duration::from_secs(reader.positive(&DEDUPE_TTL_SECONDS, "seconds")),
+            ttl: Duration::from_secs(ttl),
             capacity: reader.positive(&DEDUPE_CAPACITY, "ids"),
         }
     }

@@ -111,6 +111,11 @@ impl Egress {
         Ok(())
     }
 
+    /// Returns how large a message may be in bytes, attributes included.
+    pub fn max_message_bytes(&self) -> usize {
+        self.publisher.features().max_message_bytes
+    }
+
     /// Waits until everything handed to the broker is confirmed or has failed.
     pub async fn flush(&self) {
         self.publisher.flush().await;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
 use tracing::Instrument;
 
 use super::body::{BodyError, read_body, refuse_encoding};
@@ -86,6 +86,8 @@ impl PushDoor {
         request: Request,
         started: Instant,
     ) -> Result<(Outcome, TraceSpan), Refusal> {
+        // Pub/Sub's clock runs from here, so waiting for the issuer's keys is part of it.
+        let budget = self.pipeline.budget();
         let (head, body) = request.into_parts();
         let token = bearer(&head.headers).map_err(Refusal::Token)?;
         let judged = match self.verifier.verify_now(token) {
@@ -94,7 +96,6 @@ impl PushDoor {
         };
         judged.map_err(Refusal::Token)?;
         let _place = self.gate.enter().ok_or(Refusal::Full)?;
-        let budget = self.pipeline.budget();
         refuse_encoding(&head.headers).map_err(Refusal::Body)?;
         let body = read_body(body, self.max_body_bytes, self.body_timeout)
             .await
@@ -102,7 +103,6 @@ impl PushDoor {
         let decoded = unwrap_push(&head.headers, body).and_then(Event::decode);
         Ok(match decoded {
             Ok(mut event) => {
-                event.trace = event.trace.or_else(|| trace_of(&head.headers));
                 let span = self.follow(&mut event, started);
                 (self.pipeline.process(event, budget).await, span)
             }
@@ -188,11 +188,15 @@ impl PushDoor {
             .push_rejected
             .with_label_values(&[reason])
             .inc();
-        tracing::warn!(
-            reason,
-            status = response.status().as_u16(),
-            "push request refused"
-        );
+        // Anybody can send forged tokens; they must not be able to fill the log with them.
+        if let Some(requests) = self.refusals.count(reason, self.clock.monotonic()) {
+            tracing::warn!(
+                reason,
+                status = response.status().as_u16(),
+                requests,
+                "push request refused"
+            );
+        }
         response
     }
 }
@@ -230,8 +234,4 @@ fn try_again(after: Duration) -> Response {
         [(RETRY_AFTER, seconds.max(1).to_string())],
     )
         .into_response()
-}
-
-fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
-    TraceContext::parse(headers.get("traceparent")?.to_str().ok()?)
 }

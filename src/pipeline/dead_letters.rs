@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -16,6 +17,9 @@ pub const ATTRIBUTE_PREFIX: &str = "hookyard-";
 
 /// Most attributes of a Pub/Sub message (<https://cloud.google.com/pubsub/quotas>).
 const MAX_ATTRIBUTES: usize = 100;
+
+/// Kept free in every message for the number of a part.
+const PART_BYTES: usize = 64;
 
 /// Why something became a dead letter. Holds words of this program only, no values.
 #[derive(Debug, Clone)]
@@ -113,17 +117,47 @@ impl DeadLetters {
             .into_iter()
             .map(|(name, value)| (format!("{ATTRIBUTE_PREFIX}{name}"), value))
             .collect();
-        let room = MAX_ATTRIBUTES - attributes.len();
+        let room = MAX_ATTRIBUTES - attributes.len() - 1; // one for the number of a part
         // An event that was redriven and failed again carries the new reason only.
         let original = delivery
             .attributes
             .iter()
             .filter(|(name, _)| !name.starts_with(ATTRIBUTE_PREFIX));
         attributes.extend(original.take(room).cloned());
-        let trace = cause.trace.as_ref();
-        self.egress
-            .publish_dead_letter(delivery.data.clone(), attributes, trace, deadline)
+        self.publish(&delivery.data, attributes, cause.trace.as_ref(), deadline)
             .await
+    }
+
+    /// Publishes the bytes as one message, or in parts numbered `1/2`, `2/2` when the broker
+    /// would refuse the whole: handing it back instead would send it round for days.
+    async fn publish(
+        &self,
+        data: &Bytes,
+        attributes: Vec<(String, String)>,
+        trace: Option<&TraceContext>,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        let labels: usize = attributes.iter().map(|(k, v)| k.len() + v.len()).sum();
+        let most = self.egress.max_message_bytes();
+        // Endless labels are cut by the broker's limits, so half of it is always there.
+        let room = most.saturating_sub(labels + PART_BYTES).max(most / 2);
+        if data.len() <= room {
+            return self
+                .egress
+                .publish_dead_letter(data.clone(), attributes, trace, deadline)
+                .await;
+        }
+        let count = data.len().div_ceil(room);
+        for part in 0..count {
+            let bytes = data.slice(part * room..data.len().min((part + 1) * room));
+            let mut attributes = attributes.clone();
+            let number = format!("{}/{count}", part + 1);
+            attributes.insert(0, (format!("{ATTRIBUTE_PREFIX}part"), number));
+            self.egress
+                .publish_dead_letter(bytes, attributes, trace, deadline)
+                .await?;
+        }
+        Ok(())
     }
 }
 

@@ -245,3 +245,48 @@ async fn every_answer_carries_a_request_id_and_the_callers_own_if_it_has_one() {
     assert!(app.get("/health").await.header("x-request-id").is_some());
     assert!(app.get("/nowhere").await.text().contains("\"request_id\""));
 }
+
+#[tokio::test]
+async fn b1_what_is_too_large_for_one_dead_letter_is_kept_in_parts() {
+    let app = TestApp::start().await;
+    let garbage = "no event ".repeat(1_400_000).into_bytes();
+    let attributes = [("colour".to_owned(), "blue".to_owned())];
+    let largest = vec![b'x'; 9_999_900]; // with ours on top, more than a message may hold
+
+    assert_eq!(app.post(garbage.clone()).await.status, StatusCode::OK);
+    assert_eq!(
+        app.push_message(&largest, &attributes).await.status,
+        StatusCode::OK
+    );
+
+    let letters = app.dead_letters();
+    let parts: Vec<_> = letters
+        .iter()
+        .map(|letter| letter.attribute("hookyard-part").unwrap_or_default())
+        .collect();
+    assert_eq!(parts, ["1/2", "2/2", "1/2", "2/2"]);
+    let joined = |first: usize| [&*letters[first].data, &letters[first + 1].data].concat();
+    assert!(joined(0) == garbage, "the bytes are not the same");
+    assert!(joined(2) == largest, "the bytes are not the same");
+    for letter in &letters[2..] {
+        assert_eq!(letter.attribute("colour"), Some("blue"));
+        assert!(letter.attribute("hookyard-source-message-id").is_some());
+    }
+}
+
+#[tokio::test]
+async fn trap_8_an_event_is_acknowledged_with_200_and_no_other_success() {
+    let app = TestApp::start().await;
+    let done = contract_event("trap-8-done", "signed", "active");
+
+    for event in [
+        done.as_str(),
+        &done, // a duplicate
+        &contract_event("trap-8-skipped", "draft", "signed"),
+        &crate::support::event("trap-8-unrouted", "nobodys", "INSERT", "null", "{}"),
+        "a dead letter",
+    ] {
+        let answer = app.push(event).await;
+        assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 0));
+    }
+}

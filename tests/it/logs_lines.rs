@@ -10,6 +10,8 @@ use hookyard::telemetry::Logs;
 use serde_json::{Value, json};
 use tracing_subscriber::layer::{Context, Layer};
 
+use crate::support::TestApp;
+
 /// Keeps what is written to it.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -254,4 +256,34 @@ fn another_layer_sees_more_than_the_lines_show() {
     drop(guard);
     assert_eq!(*count.lock().unwrap(), 1);
     assert_eq!(kept.text().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_pushes_is_a_line_a_second_and_counted_in_full() {
+    let kept = Kept::default();
+    let logs = Logs::new(&config("info", LogFormat::Json), None);
+    let (dispatch, guard) = logs.to(kept.clone()).build().unwrap();
+    let _logging = tracing::dispatcher::set_default(&dispatch);
+    let app = TestApp::builder().manual_clock().start().await;
+
+    for _ in 0..50 {
+        app.push_with_token("forged").await;
+    }
+    app.clock().advance(Duration::from_secs(1));
+    app.push_with_token("forged").await;
+
+    guard.flush();
+    let text = kept.text();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["message"] == "push request refused")
+        .collect();
+    let counts: Vec<_> = lines.iter().map(|line| line["requests"].clone()).collect();
+    assert_eq!(counts, [json!(1), json!(50)], "{text}");
+    let metrics = app.get("/metrics").await.text();
+    let counted = metrics
+        .lines()
+        .find(|line| line.starts_with("hookyard_push_rejected_total"));
+    assert!(counted.unwrap().ends_with(" 51"), "{metrics}");
 }

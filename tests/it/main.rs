@@ -14,6 +14,7 @@ mod clients_chargebee;
 mod clients_faults;
 mod clients_hasura;
 mod clients_support;
+mod config_values;
 mod decode_fixtures;
 mod decode_hasura;
 mod decode_hostile;
