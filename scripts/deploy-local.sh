@@ -170,6 +170,9 @@ for trigger in $TRIGGERS; do
       pushConfig: {pushEndpoint: $endpoint},
       retryPolicy: {minimumBackoff: "1s", maximumBackoff: "600s"},
       deadLetterPolicy: {deadLetterTopic: $dead, maxDeliveryAttempts: 100}}')"
+  # An emulator that was there before may know it with the port of another run.
+  call POST "subscriptions/$trigger-$NAME:modifyPushConfig" \
+    "{\"pushConfig\":{\"pushEndpoint\":\"http://127.0.0.1:$sandbox_port/push\"}}" >/dev/null
 done
 create "subscriptions/$NAME-dead-letters" "{\"topic\":\"$(topic "$NAME-dead-letters")\",\"ackDeadlineSeconds\":600}"
 create "subscriptions/$NAME-events-local" "{\"topic\":\"$(topic "$NAME-events")\"}"
@@ -243,7 +246,7 @@ pulled=''
 # shellcheck disable=SC2329  # called by wait_for
 downstream() {
   pulled=$(call POST "subscriptions/$NAME-events-local:pull" '{"maxMessages":10,"returnImmediately":true}' |
-    jq --compact-output '.receivedMessages[]?')
+    jq --compact-output --arg id "$id" '.receivedMessages[]? | select(.message.attributes | tojson | contains($id))')
   [[ -n $pulled ]]
 }
 wait_for 20 'no downstream event was published' downstream

@@ -251,6 +251,8 @@ if cargo deny --version >/dev/null 2>&1; then
     step "dependencies" cargo deny --offline check --config .deny.toml bans licenses sources
 fi
 
+step "deployment" scripts/check-deployment.sh
+
 # -- test
 
 if cargo nextest --version >/dev/null 2>&1; then
@@ -273,6 +275,16 @@ if [ -x "$hookyard" ]; then
     fi
 else
     skip "dev" "there is no binary"
+fi
+
+if [ -n "${PUBSUB_EMULATOR_HOST:-}" ] && [ -x "$hookyard" ] && has jq; then
+    step "local deployment" timeout 300 env SERVICE_BIN="$hookyard" scripts/deploy-local.sh --once
+else
+    skip "local deployment" "it needs the emulator and jq"
+fi
+# Two release builds: for the build server, and for who asks.
+if [ "$ci" = true ] || [ "${CHECK_IMAGE:-}" = 1 ]; then
+    step "image" scripts/check-image.sh
 fi
 
 # -- tell

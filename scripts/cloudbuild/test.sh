@@ -4,11 +4,4 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 cd "$ROOT"
-if [[ -x scripts/test.sh ]]; then
-  scripts/test.sh
-else
-  cargo fmt --check
-  cargo clippy --locked --all-targets -- --deny warnings
-  cargo test --locked
-fi
-scripts/check-deployment.sh
+scripts/test.sh
