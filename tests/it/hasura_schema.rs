@@ -167,6 +167,19 @@ async fn operations_that_no_longer_fit_a_live_schema_are_named() {
 }
 
 #[tokio::test]
+async fn a_role_that_may_not_do_everything_is_told_what() {
+    let hasura = StandIn::tracking(&[]).await;
+
+    let live = ["hasura", "operations", "--live", "--role", "reader"];
+    let ended = hasura.run(&live).await;
+
+    assert_eq!(ended.code, 2, "{}", ended.err);
+    let expected = "link_subscription.graphql:2: the schema has no mutations";
+    assert!(ended.out.contains(expected), "{}", ended.out);
+    assert!(!ended.out.contains("contract_by_id"), "{}", ended.out);
+}
+
+#[tokio::test]
 async fn everything_that_does_not_fit_is_found() {
     let schema = "schema { query: q mutation: m }
         type q { item(id: uuid!, size: size = small, tags: [String!]): item  items: [item!]! }

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::hasura_schema::introspection;
 
-const SECRET: &str = "hasura-admin-secret-0123456789";
+pub(crate) const SECRET: &str = "hasura-admin-secret-0123456789";
 
 /// A Hasura that listens.
 pub(crate) struct StandIn {
@@ -224,7 +224,6 @@ impl Inner {
         let args = &command["args"];
         match command["type"].as_str().unwrap() {
             "pg_create_event_trigger" => self.event_trigger(args)?,
-            "create_cron_trigger" => self.cron_trigger(args)?,
             other => return Err(refused("parse-failed", format!("unknown type {other}"))),
         }
         Ok(json!({"message": "success"}))
@@ -300,33 +299,12 @@ impl Inner {
         Ok(())
     }
 
-    fn cron_trigger(&mut self, args: &Value) -> Result<(), Refused> {
-        self.resolve(args)?;
-        let mut cron = args.clone();
-        let replace = cron.as_object_mut().unwrap().remove("replace") == Some(json!(true));
-        if self.metadata["cron_triggers"].is_null() {
-            self.metadata["cron_triggers"] = json!([]);
-        }
-        let crons = self.metadata["cron_triggers"].as_array_mut().unwrap();
-        let exists = crons.iter().any(|other| other["name"] == cron["name"]);
-        if exists && !replace {
-            return Err(refused("already-exists", "cron trigger already exists"));
-        }
-        crons.retain(|other| other["name"] != cron["name"]);
-        crons.push(cron);
-        Ok(())
-    }
-
     /// Every variable that is named has to be set.
     fn resolve(&self, args: &Value) -> Result<(), Refused> {
-        let template = args["webhook"].as_str().and_then(|text| {
-            let (_, rest) = text.split_once("{{")?;
-            rest.split_once("}}").map(|(name, _)| name)
-        });
         let headers = args["headers"].as_array().unwrap().iter();
         let headers = headers.filter_map(|header| header["value_from_env"].as_str());
         let named = args["webhook_from_env"].as_str().into_iter();
-        for name in named.chain(template).chain(headers) {
+        for name in named.chain(headers) {
             if !self.variables.contains(&name) {
                 let text = format!("environment variable '{name}' not set");
                 return Err(refused("not-exists", text));
@@ -347,6 +325,12 @@ async fn graphql(
     }
     let request: Value = serde_json::from_slice(&body).unwrap();
     assert!(request["query"].as_str().unwrap().contains("__schema"));
-    let schema = state.lock().unwrap().schema.clone();
+    let mut schema = state.lock().unwrap().schema.clone();
+    if headers
+        .get("x-hasura-role")
+        .is_some_and(|role| role == "reader")
+    {
+        schema = schema.replace("  mutation: mutation_root\n", "");
+    }
     Json(json!({"data": introspection(&schema)}))
 }

@@ -9,6 +9,7 @@ mod bridge_door;
 mod bridge_end_to_end;
 mod bridge_kit;
 mod bridge_messages;
+mod bridge_process;
 mod brokers_conformance;
 mod clients_chargebee;
 mod clients_faults;

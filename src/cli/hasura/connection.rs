@@ -16,7 +16,11 @@ use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::HasuraConfig;
 use crate::error::{BoxError, Error};
 use crate::event::{EventId, TraceContext};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Tracer};
+
+const JSON: &str = "application/json";
+const ADMIN_SECRET: HeaderName = HeaderName::from_static("x-hasura-admin-secret");
+const ROLE: HeaderName = HeaderName::from_static("x-hasura-role");
 
 /// Metadata and schemas of a large database are tens of megabytes.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
@@ -77,7 +81,10 @@ impl Connection {
     /// What is wrong with URL, secret or answer.
     pub(super) async fn export(&self) -> Result<Exported, BoxError> {
         let command = json!({"type": "export_metadata", "version": 2, "args": {}});
-        let answer = self.ask(&self.metadata_url()?, &command, true).await?;
+        let request = Request::post("", JSON, serde_json::to_vec(&command)?);
+        let answer = self
+            .ask(&self.metadata_url()?, request.repeatable())
+            .await?;
         serde_json::from_slice(&answer)
             .map_err(|_| "Hasura's metadata is not in the shape of version 3".into())
     }
@@ -88,17 +95,24 @@ impl Connection {
     /// Why Hasura did not.
     pub(super) async fn apply(&self, commands: &[Value], version: u64) -> Result<(), BoxError> {
         let bulk = json!({"type": "bulk", "resource_version": version, "args": commands});
-        self.ask(&self.metadata_url()?, &bulk, false).await?;
+        let request = Request::post("", JSON, serde_json::to_vec(&bulk)?);
+        self.ask(&self.metadata_url()?, request.once()).await?;
         Ok(())
     }
 
-    /// Runs a GraphQL query and returns its `data`.
+    /// Runs a GraphQL query, as a role or as admin, and returns its `data`.
     ///
     /// # Errors
     /// What is wrong with URL, secret or answer.
-    pub(super) async fn query(&self, query: &str) -> Result<Value, BoxError> {
+    pub(super) async fn query(&self, query: &str, role: Option<&str>) -> Result<Value, BoxError> {
+        let mut request = Request::post("", JSON, serde_json::to_vec(&json!({"query": query}))?);
+        if let Some(role) = role {
+            let role =
+                HeaderValue::from_str(role).map_err(|_| "--role cannot be sent in a header")?;
+            request = request.with_header(ROLE, role);
+        }
         let answer = self
-            .ask(&self.config.graphql_url, &json!({"query": query}), true)
+            .ask(&self.config.graphql_url, request.repeatable())
             .await?;
         let answer: Value =
             serde_json::from_slice(&answer).map_err(|_| "Hasura's answer is not JSON")?;
@@ -129,7 +143,7 @@ impl Connection {
         }
     }
 
-    async fn ask(&self, url: &str, body: &Value, repeatable: bool) -> Result<Bytes, BoxError> {
+    async fn ask(&self, url: &str, request: Request) -> Result<Bytes, BoxError> {
         let policy = Policy::default()
             .with_try_timeout(PATIENCE)
             .with_max_answer_bytes(MAX_ANSWER_BYTES);
@@ -137,18 +151,13 @@ impl Connection {
             .map_err(|_| "HASURA_ADMIN_SECRET cannot be sent in a header")?;
         secret.set_sensitive(true);
         let upstream = Upstream::new("hasura", url, Metrics::new()?, self.clock.clone(), policy)?
-            .with_header(HeaderName::from_static("x-hasura-admin-secret"), secret);
+            .with_header(ADMIN_SECRET, secret);
         let call = Call {
             event_id: EventId::new("command").ok_or("no id")?,
             handler: "command",
             deadline: Deadline::after(&self.clock, PATIENCE),
             trace: TraceContext::new_root(),
-        };
-        let request = Request::post("", "application/json", serde_json::to_vec(body)?);
-        let request = if repeatable {
-            request.repeatable()
-        } else {
-            request.once()
+            tracer: Tracer::off(),
         };
         let answer = upstream.send(&call, "POST", request, |answer| {
             if answer.status.is_server_error() {

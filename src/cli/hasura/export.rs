@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::crons::by_hand;
 use super::metadata::{EventTrigger, TableName};
-use super::plan::by_hand;
 use super::settings::Settings;
 use super::wanted::{Wanted, default_name};
 use crate::error::BoxError;

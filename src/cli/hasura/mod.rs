@@ -2,6 +2,7 @@
 
 mod compare;
 mod connection;
+mod crons;
 mod export;
 mod folder;
 mod introspection;
@@ -105,6 +106,9 @@ pub(super) struct SchemaArgs {
     /// Write to this file instead of the terminal.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Ask as this role: only what it may do is in its schema.
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
 }
 
 #[derive(Args)]
@@ -118,6 +122,9 @@ pub(super) struct OperationsArgs {
     /// Check against the Hasura of HASURA_GRAPHQL_URL.
     #[arg(long)]
     live: bool,
+    /// Ask as this role: do the operations fit what it may do?
+    #[arg(long, value_name = "ROLE", requires = "live")]
+    role: Option<String>,
 }
 
 /// Runs one of the commands.
@@ -208,13 +215,13 @@ fn confirmed(answers: &mut impl BufRead, questions: &mut impl Write) -> std::io:
     Ok(answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes"))
 }
 
-async fn live_schema() -> Result<String, BoxError> {
+async fn live_schema(role: Option<&str>) -> Result<String, BoxError> {
     let connection = Connection::open(&ConnectionArgs::default())?;
-    introspection::sdl(connection.query(introspection::QUERY).await?)
+    introspection::sdl(connection.query(introspection::QUERY, role).await?)
 }
 
 async fn schema(args: &SchemaArgs) -> Result<ExitCode, BoxError> {
-    let sdl = live_schema().await?;
+    let sdl = live_schema(args.role.as_deref()).await?;
     // What is written has to be readable again, or a schema would be replaced by rubbish.
     Schema::parse(&sdl).map_err(|_| "the schema cannot be written as GraphQL")?;
     match &args.output {
@@ -231,7 +238,7 @@ async fn operations(args: &OperationsArgs) -> Result<ExitCode, BoxError> {
     let beside = args.operations.join("schema.graphql");
     let path = args.schema.as_deref().unwrap_or(&beside);
     let text = match args.live {
-        true => live_schema().await?,
+        true => live_schema(args.role.as_deref()).await?,
         false => read(path)?,
     };
     let schema = Schema::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::compare;
-use super::metadata::{CronTrigger, EventTrigger, Metadata, Source, Table, TableName};
+use super::crons;
+use super::metadata::{EventTrigger, Metadata, Source, Table, TableName};
 use super::settings::Settings;
 use super::wanted::{Wanted, WantedTrigger, default_name};
 use crate::cli::output::{Ink, Paint};
@@ -30,9 +31,9 @@ pub(super) enum Sign {
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) sign: Sign,
-    what: String,
-    lines: Vec<String>,
-    command: Option<Value>,
+    pub(super) what: String,
+    pub(super) lines: Vec<String>,
+    pub(super) command: Option<Value>,
 }
 
 /// What would have to be done.
@@ -64,7 +65,7 @@ impl Plan {
             items.extend(orphans(source, settings, &known));
         }
         for (name, handlers) in &wanted.crons {
-            items.push(cron_trigger(name, handlers, settings, metadata));
+            items.push(crons::item(name, handlers, settings, metadata));
         }
         for cron in &metadata.cron_triggers {
             if settings.is_ours(&cron.webhook) && !wanted.crons.contains_key(&cron.name) {
@@ -292,71 +293,6 @@ fn command(trigger: &EventTrigger, table: &TableName, source: &Source, replace: 
     json!({"type": source.create_command(), "args": args})
 }
 
-fn cron_trigger(
-    name: &str,
-    handlers: &BTreeSet<&'static str>,
-    settings: &Settings,
-    metadata: &Metadata,
-) -> Item {
-    let what = format!("{name} (cron trigger)");
-    let schedules = settings.schedules();
-    let schedule = schedules.get(name).copied();
-    let present = metadata.cron_triggers.iter().find(|cron| cron.name == name);
-    let item = |sign, lines, command: Option<Value>| Item {
-        sign,
-        what: what.clone(),
-        lines,
-        command,
-    };
-    let create = |cron: &CronTrigger, replace: bool| {
-        let mut args = json!(cron);
-        args["replace"] = json!(replace);
-        Some(json!({"type": "create_cron_trigger", "args": args}))
-    };
-    match (present, schedule) {
-        (None, None) => item(Sign::Problem, vec![by_hand(name, handlers, settings)], None),
-        (None, Some(schedule)) => {
-            let line = format!("at {schedule} (UTC), for {}", list(handlers));
-            let cron = settings.cron(name, schedule);
-            item(Sign::Create, vec![line], create(&cron, false))
-        }
-        (Some(present), _)
-            if !settings.is_ours(&present.webhook)
-                && !settings.take_over.iter().any(|taken| taken == name) =>
-        {
-            let line = format!(
-                "it calls something else than {}; give --take-over {name} to replace it",
-                settings.webhook_env
-            );
-            item(Sign::Problem, vec![line], None)
-        }
-        (Some(present), schedule) => {
-            let schedule = schedule.unwrap_or(&present.schedule);
-            let should_be = compare::keep_cron(present, settings.cron(name, schedule));
-            let lines = compare::cron_triggers(present, &should_be);
-            match lines.is_empty() {
-                true => item(Sign::Same, lines, None),
-                false => item(Sign::Change, lines, create(&should_be, true)),
-            }
-        }
-    }
-}
-
-/// Says how to create a cron trigger whose schedule nobody has given.
-pub(super) fn by_hand(
-    name: &str,
-    handlers: &BTreeSet<&'static str>,
-    settings: &Settings,
-) -> String {
-    let template = vec![settings.cron(name, "0 3 * * *")];
-    let template = serde_saphyr::to_string(&template).unwrap_or_default();
-    format!(
-        "not there, but wanted by {}; give --schedule '{name}=0 3 * * *', or put into \
-         cron_triggers.yaml:\n{template}",
-        list(handlers)
-    )
-}
-
 fn orphans(source: &Source, settings: &Settings, known: &BTreeSet<String>) -> Vec<Item> {
     let mut items = Vec::new();
     for table in &source.tables {
@@ -392,7 +328,7 @@ fn orphan(name: &str, kind: &str, delete: &Value) -> Item {
     }
 }
 
-fn list(names: &BTreeSet<&'static str>) -> String {
+pub(super) fn list(names: &BTreeSet<&'static str>) -> String {
     names.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
@@ -401,5 +337,44 @@ fn short(table: &TableName) -> String {
     match table.schema.as_str() {
         "public" => table.name.clone(),
         _ => table.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn a_trigger_on_another_table_is_in_the_way() {
+        let mut wanted = Wanted::default();
+        wanted.tables.push(WantedTrigger {
+            table: TableName::new("public", "orders"),
+            name: Some("orders_events"),
+            definition: serde_json::from_value(json!({"insert": {"columns": "*"}})).unwrap(),
+            handlers: BTreeSet::from(["ship"]),
+        });
+        let metadata = serde_json::from_value(json!({"sources": [{"name": "default", "tables": [
+            {"table": {"schema": "public", "name": "orders"}},
+            {"table": {"schema": "old", "name": "orders"}, "event_triggers": [
+                {"name": "orders_events", "webhook_from_env": "HOOKYARD_WEBHOOK_URL"},
+            ]},
+        ]}]}));
+        let line = Line::parse_from(["x"]);
+
+        let plan = Plan::make(&wanted, &line.settings, &metadata.unwrap()).unwrap();
+
+        assert_eq!(plan.items.len(), 1);
+        assert!(
+            plan.items[0].lines[0].contains("is on old.orders"),
+            "{plan:?}"
+        );
     }
 }
