@@ -174,7 +174,7 @@ async fn a_role_that_may_not_do_everything_is_told_what() {
     let ended = hasura.run(&live).await;
 
     assert_eq!(ended.code, 2, "{}", ended.err);
-    let expected = "link_subscription.graphql:2: the schema has no mutations";
+    let expected = "link_subscription.graphql:1: the schema has no mutations";
     assert!(ended.out.contains(expected), "{}", ended.out);
     assert!(!ended.out.contains("contract_by_id"), "{}", ended.out);
 }

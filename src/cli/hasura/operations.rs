@@ -164,13 +164,12 @@ impl Check<'_> {
                 .insert(variable.name.clone(), variable.clone());
         }
         let root_type = self.schema.roots[root].clone();
-        match root_type.filter(|name| self.schema.get(name).is_some()) {
-            Some(root) => self.selection(selection, &root),
-            None => {
-                let word = ["queries", "mutations", "subscriptions"][root];
-                self.complain(selection.span.0, format!("the schema has no {word}"));
-            }
-        }
+        let Some(root_type) = root_type.filter(|name| self.schema.get(name).is_some()) else {
+            let word = ["queries", "mutations", "subscriptions"][root];
+            self.complain(selection.span.0, format!("the schema has no {word}"));
+            return;
+        };
+        self.selection(selection, &root_type);
         for variable in variables {
             if !self.used.contains(&variable.name) {
                 self.complain(variable.position, format!("${} is not used", variable.name));
