@@ -17,8 +17,8 @@ use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::{BridgeRoleConfig, BusType};
 use crate::error::BoxError;
-use crate::ingress::{Gate, WebhookDoor, receive_webhook};
-use crate::telemetry::Metrics;
+use crate::ingress::{Gate, Refusals, WebhookDoor, receive_webhook};
+use crate::telemetry::{Metrics, Tracer};
 
 /// A bridge, put together but not yet listening.
 pub struct Bridge {
@@ -26,6 +26,7 @@ pub struct Bridge {
     router: Router,
     publisher: Arc<dyn Publisher>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     clock: SharedClock,
     stopping: Arc<AtomicBool>,
     stop: CancellationToken,
@@ -56,11 +57,15 @@ impl BridgeBuilder {
     /// Puts the bridge together.
     ///
     /// # Errors
-    /// What is wrong with the broker's client.
+    /// What is wrong with the broker's client or the exporter of traces.
     pub async fn build(self) -> Result<Bridge, BoxError> {
         let config = self.config;
         let clock = self.clock.unwrap_or_else(SystemClock::shared);
         let metrics = Metrics::new()?;
+        let tracer = match &config.telemetry.otlp {
+            Some(otlp) => Tracer::start(otlp, &config.log, clock.clone(), metrics.clone())?,
+            None => Tracer::off(),
+        };
         let publisher: Arc<dyn Publisher> = match self.publisher {
             Some(publisher) => publisher,
             None => match config.bus.bus_type {
@@ -76,6 +81,9 @@ impl BridgeBuilder {
             body_timeout: config.server.body_timeout,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
+            tracer: tracer.clone(),
+            system: config.bus.bus_type.messaging_system(),
+            refusals: Refusals::default(),
         };
         let stopping = Arc::new(AtomicBool::new(false));
         let api = ApiState {
@@ -99,6 +107,7 @@ impl BridgeBuilder {
             config,
             publisher,
             metrics,
+            tracer,
             clock,
             stopping,
             stop: CancellationToken::new(),
@@ -187,12 +196,10 @@ impl RunningBridge {
             server.wait().await;
             bridge.publisher.flush().await;
         };
-        if Deadline::after(&bridge.clock, grace)
-            .run(drain)
-            .await
-            .is_err()
-        {
+        let end = Deadline::after(&bridge.clock, grace);
+        if end.run(drain).await.is_err() {
             tracing::warn!("grace is over; webhooks under way are cut off and come again");
         }
+        bridge.tracer.shutdown(end.remaining()).await;
     }
 }

@@ -5,6 +5,7 @@ mod check;
 #[cfg(feature = "sandbox")]
 mod dev;
 mod handlers;
+mod hasura;
 mod output;
 #[cfg(feature = "sandbox")]
 mod send;
@@ -59,13 +60,26 @@ enum Command {
     Bridge,
     /// Show which handlers take which events.
     Handlers(handlers::HandlersArgs),
+    /// Make Hasura's triggers fit the handlers, and the operations Hasura's schema.
+    #[command(subcommand)]
+    Hasura(Box<hasura::HasuraCommand>),
     /// List every environment variable as a Markdown table.
     Variables,
 }
 
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Not clap's own 2, which says "something differs" here.
+            error.print().ok();
+            return match error.use_stderr() {
+                true => ExitCode::FAILURE,
+                false => ExitCode::SUCCESS,
+            };
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -89,6 +103,7 @@ async fn run(command: Command) -> Result<ExitCode, BoxError> {
         Command::Send(args) => send::send(*args).await,
         Command::Bridge => bridge::bridge().await,
         Command::Handlers(args) => handlers::handlers(&args),
+        Command::Hasura(command) => hasura::hasura(*command).await,
         Command::Variables => {
             output::print(&Config::variables_as_markdown());
             Ok(ExitCode::SUCCESS)

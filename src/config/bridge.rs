@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::reader::{ConfigError, Reader, Variable};
-use super::{BusConfig, LogConfig, ServerConfig};
+use super::{BusConfig, LogConfig, ServerConfig, TelemetryConfig};
 
 const BRIDGE_SECRET: Variable = Variable::optional(
     "BRIDGE_SECRET",
@@ -59,6 +59,8 @@ pub struct BridgeRoleConfig {
     pub server: ServerConfig,
     /// What to log.
     pub log: LogConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
     /// Which broker takes the events.
     pub bus: BusConfig,
     /// What comes in and where it goes.
@@ -82,12 +84,14 @@ impl BridgeRoleConfig {
         let mut reader = Reader::new(lookup);
         let server = ServerConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
+        let telemetry = TelemetryConfig::read(&mut reader);
         let bridge = BridgeConfig::read(&mut reader);
         let bus = BusConfig::read_with_topic(&mut reader, &bridge.topic);
         reader.finish()?;
         Ok(Self {
             server,
             log,
+            telemetry,
             bus,
             bridge,
         })

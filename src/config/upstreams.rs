@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::reader::{Reader, Variable};
+use super::reader::{ConfigError, Reader, Variable};
 
 const HASURA_GRAPHQL_URL: Variable =
     Variable::required("HASURA_GRAPHQL_URL", "full URL of Hasura's `/v1/graphql`");
@@ -45,6 +45,17 @@ pub struct HasuraConfig {
 }
 
 impl HasuraConfig {
+    /// Reads this section alone from the process environment, for commands that only ask Hasura.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names every missing or unusable variable at once; it never holds a value.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(&super::environment);
+        let config = Self::read(&mut reader);
+        reader.finish()?;
+        Ok(config)
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let graphql_url = reader.required(&HASURA_GRAPHQL_URL);
         let graphql_url = if graphql_url.is_empty() {

@@ -22,7 +22,7 @@ pub use dead_letters::{ATTRIBUTE_PREFIX, Cause, DeadLetters};
 pub use handler::{Completion, Context, Handler, Json, Payload, Services};
 pub use inbox::{Claim, Ending, Guard, Inbox, Waiter};
 pub use outcome::Outcome;
-pub use registry::{HandlerInfo, Registry, RegistryError, Routes, When};
+pub use registry::{HandlerInfo, Registration, Registry, RegistryError, Routes, When};
 pub use unrouted::UnroutedInfo;
 
 use crate::clock::{Deadline, SharedClock};

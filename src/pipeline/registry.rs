@@ -60,6 +60,21 @@ impl When {
         self
     }
 
+    /// Returns the operations it is limited to.
+    pub fn ops(&self) -> Option<&'static [Op]> {
+        self.ops
+    }
+
+    /// Returns the columns of which one has to change.
+    pub fn columns(&self) -> Option<&'static [&'static str]> {
+        self.changed
+    }
+
+    /// Returns the name of the only trigger it takes events of.
+    pub fn trigger_name(&self) -> Option<&'static str> {
+        self.trigger
+    }
+
     fn holds_for(&self, event: &Event) -> bool {
         let row = match &event.body {
             Body::Row(row) => Some(row),
@@ -130,6 +145,16 @@ pub struct Registration {
 impl Registration {
     pub(super) fn run<'a>(&'a self, cx: &'a Context) -> Run<'a> {
         self.handler.run(cx)
+    }
+
+    /// Returns the event types it takes.
+    pub fn events(&self) -> &'static [&'static str] {
+        self.events
+    }
+
+    /// Returns the conditions under which it takes them.
+    pub fn when(&self) -> &When {
+        &self.when
     }
 }
 
@@ -231,6 +256,11 @@ impl Registry {
         } else {
             Routes::To(wanted)
         }
+    }
+
+    /// Returns every registration, sorted by name.
+    pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
+        self.by_name.values().map(Arc::as_ref)
     }
 
     /// Describes every handler, sorted by name.

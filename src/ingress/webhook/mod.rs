@@ -23,11 +23,12 @@ use tracing::Instrument;
 use self::refusal::Refusal;
 use super::body::{read_body, refuse_encoding};
 use super::gate::Gate;
+use super::refusals::Refusals;
 use crate::brokers::Publisher;
 use crate::clock::{Deadline, SharedClock};
 use crate::config::BridgeConfig;
 use crate::event::{Delivery, Event, TraceContext};
-use crate::telemetry::{Metrics, RequestId};
+use crate::telemetry::{Metrics, RequestId, SpanKind, TraceSpan, Tracer};
 
 /// The header that carries the shared secret.
 pub const SECRET_HEADER: &str = "x-hookyard-secret";
@@ -48,6 +49,12 @@ pub struct WebhookDoor {
     pub clock: SharedClock,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Records what happens to an event.
+    pub tracer: Tracer,
+    /// How spans call the broker.
+    pub system: &'static str,
+    /// What was refused lately.
+    pub refusals: Refusals,
 }
 
 /// Receives one webhook request.
@@ -58,6 +65,7 @@ pub async fn receive_webhook(State(door): State<Arc<WebhookDoor>>, request: Requ
         request_id = request_id.as_str(),
         trace_id = tracing::field::Empty,
         span_id = tracing::field::Empty,
+        trace_sampled = tracing::field::Empty,
         event.id = tracing::field::Empty,
     );
     let answer = door.accept(request).instrument(span.clone()).await;
@@ -81,7 +89,7 @@ impl WebhookDoor {
         let most = self.publisher.features().max_message_bytes;
         let wait = self.body_timeout.min(deadline.remaining());
         let body = read_body(body, self.max_body_bytes.min(most), wait).await?;
-        let (event, trace) = follow(&head.headers, body)?;
+        let (event, trace) = self.follow(&head.headers, body)?;
         self.observe_age(&event);
         self.publish(&event, &trace, &deadline).await
     }
@@ -115,10 +123,19 @@ impl WebhookDoor {
     ) -> Result<String, Refusal> {
         let message = message::of(event, trace, &self.config.key_columns);
         let topic = &self.config.topic;
+        let mut span = self.span(event, trace);
         let answer = self.publisher.publish(topic, message, deadline).await;
-        let outcome = answer
-            .as_ref()
-            .map_or_else(|e| e.class().as_str(), |_| "ok");
+        let outcome = match &answer {
+            Ok(message_id) => {
+                span.set("messaging.message.id", message_id.as_str());
+                "ok"
+            }
+            Err(error) => {
+                span.fail(error.code().as_str());
+                error.class().as_str()
+            }
+        };
+        span.end();
         self.metrics
             .published
             .with_label_values(&[topic, outcome])
@@ -133,6 +150,44 @@ impl WebhookDoor {
             "event published"
         );
         Ok(message_id)
+    }
+
+    /// Decodes the event and enters its trace: this request becomes a span of it.
+    fn follow(&self, headers: &HeaderMap, body: Bytes) -> Result<(Event, TraceContext), Refusal> {
+        let delivery = Delivery {
+            data: body,
+            request_trace: message::request_trace(headers),
+            ..Delivery::default()
+        };
+        let event =
+            Event::decode(delivery).map_err(|undecodable| Refusal::NoEvent(undecodable.reason))?;
+        let trace = self.tracer.enter(event.trace);
+        let span = tracing::Span::current();
+        if !span.is_disabled() {
+            tracing::record_all!(
+                span,
+                trace_id = trace.trace_id(),
+                span_id = trace.span_id(),
+                trace_sampled = self.tracer.exports().then(|| trace.sampled()),
+                event.id = event.id.as_str(),
+            );
+        }
+        Ok((event, trace))
+    }
+
+    /// Names: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>. The
+    /// ordering key is left out: it holds values of rows.
+    fn span(&self, event: &Event, trace: &TraceContext) -> TraceSpan {
+        let topic = self.config.topic.rsplit('/').next().unwrap_or_default();
+        let (kind, name) = (SpanKind::Producer, format_args!("send {topic}"));
+        let mut span = self.tracer.span(kind, name, trace, event.trace.as_ref());
+        span.set("messaging.system", self.system);
+        span.set("messaging.operation.type", "send");
+        span.set("messaging.operation.name", "send");
+        span.set("messaging.destination.name", topic);
+        span.set("event.id", event.id.as_str());
+        span.set("event.type", event.event_type.as_str());
+        span
     }
 
     fn observe_age(&self, event: &Event) {
@@ -151,33 +206,16 @@ impl WebhookDoor {
             .push_rejected
             .with_label_values(&[reason])
             .inc();
+        let Some(count) = self.refusals.count(reason, self.clock.monotonic()) else {
+            return response;
+        };
         tracing::warn!(
             reason,
+            count,
             error.code = refusal.cause(),
             status = response.status().as_u16(),
             "webhook request refused"
         );
         response
     }
-}
-
-/// Decodes the event and enters its trace: this request becomes a span of it.
-fn follow(headers: &HeaderMap, body: Bytes) -> Result<(Event, TraceContext), Refusal> {
-    let delivery = Delivery {
-        data: body,
-        request_trace: message::request_trace(headers),
-        ..Delivery::default()
-    };
-    let event =
-        Event::decode(delivery).map_err(|undecodable| Refusal::NoEvent(undecodable.reason))?;
-    let trace = event
-        .trace
-        .map_or_else(TraceContext::new_root, |trace| trace.child());
-    let span = tracing::Span::current();
-    if !span.is_disabled() {
-        span.record("trace_id", trace.trace_id());
-        span.record("span_id", trace.span_id());
-        span.record("event.id", event.id.as_str());
-    }
-    Ok((event, trace))
 }
