@@ -18,6 +18,9 @@ pub const ATTRIBUTE_PREFIX: &str = "hookyard-";
 /// Most attributes of a Pub/Sub message (<https://cloud.google.com/pubsub/quotas>).
 const MAX_ATTRIBUTES: usize = 100;
 
+/// Tells which part of a dead letter a message holds: `1/2`.
+const PART: &str = "hookyard-part";
+
 /// Kept free in every message for the number of a part.
 const PART_BYTES: usize = 64;
 
@@ -118,11 +121,12 @@ impl DeadLetters {
             .map(|(name, value)| (format!("{ATTRIBUTE_PREFIX}{name}"), value))
             .collect();
         let room = MAX_ATTRIBUTES - attributes.len() - 1; // one for the number of a part
-        // An event that was redriven and failed again carries the new reason only.
+        // An event that was redriven and failed again carries the new reason only, and a part of
+        // one still says which part it is.
         let original = delivery
             .attributes
             .iter()
-            .filter(|(name, _)| !name.starts_with(ATTRIBUTE_PREFIX));
+            .filter(|(name, _)| !name.starts_with(ATTRIBUTE_PREFIX) || name == PART);
         attributes.extend(original.take(room).cloned());
         self.publish(&delivery.data, attributes, cause.trace.as_ref(), deadline)
             .await
@@ -152,7 +156,7 @@ impl DeadLetters {
             let bytes = data.slice(part * room..data.len().min((part + 1) * room));
             let mut attributes = attributes.clone();
             let number = format!("{}/{count}", part + 1);
-            attributes.insert(0, (format!("{ATTRIBUTE_PREFIX}part"), number));
+            attributes.push((PART.to_owned(), number));
             self.egress
                 .publish_dead_letter(bytes, attributes, trace, deadline)
                 .await?;

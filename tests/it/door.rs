@@ -272,6 +272,12 @@ async fn b1_what_is_too_large_for_one_dead_letter_is_kept_in_parts() {
         assert_eq!(letter.attribute("colour"), Some("blue"));
         assert!(letter.attribute("hookyard-source-message-id").is_some());
     }
+
+    // Published again by mistake, a part fails again and stays the part it was.
+    let part = &letters[1];
+    app.push_message(&part.data, &part.attributes).await;
+    let again = app.dead_letters().pop().unwrap();
+    assert_eq!(again.attribute("hookyard-part"), Some("2/2"));
 }
 
 #[tokio::test]
