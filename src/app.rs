@@ -118,6 +118,12 @@ impl AppBuilder {
             None => Config::from_env()?,
         };
         let _logs = telemetry::init(&config.log, config.bus.project.as_deref())?;
+        if config.bus.bus_type == BusType::Memory && self.publisher.is_none() {
+            tracing::warn!(
+                "events and dead letters stay in memory and are lost with this process: \
+                 EVENT_BUS_TYPE is memory"
+            );
+        }
         self.config(config).build().await?.serve().await
     }
 

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use hookyard::sandbox::Sandbox;
 use http::StatusCode;
 
 use crate::support::{Behaviour, Probe, Process, TestApp, contract_event, probe_event};
@@ -151,4 +152,25 @@ async fn p17_a_bad_configuration_is_refused_with_every_name_and_no_value() {
         assert!(text.contains(name), "{name} is not named in:\n{text}");
     }
     assert!(!text.contains("canary"), "{text}");
+}
+
+#[tokio::test]
+async fn serving_with_a_broker_that_keeps_nothing_is_warned_of() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookyard"))
+        .arg("serve")
+        .env_clear()
+        .envs(sandbox.variables())
+        .env("PORT", "0")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let lines = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    let mut lines = tokio::io::AsyncBufReadExt::lines(lines);
+
+    let first = lines.next_line().await.unwrap().unwrap();
+
+    assert!(first.contains("\"severity\":\"WARNING\""), "{first}");
+    assert!(first.contains("EVENT_BUS_TYPE is memory"), "{first}");
 }
