@@ -249,7 +249,7 @@ fn pipeline(criterion: &mut Criterion) {
         criterion.bench_function(&format!("pipeline/{name}"), |bencher| {
             bencher.to_async(&runtime).iter_batched(
                 fresh_event,
-                |event| pipeline.process(event, pipeline.budget()),
+                |event| pipeline.process(event, pipeline.budget(), ()),
                 BatchSize::SmallInput,
             );
         });

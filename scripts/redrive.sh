@@ -58,6 +58,11 @@ fi
 
 sent=0 left=0
 while IFS= read -r letter; do
+  if jq --exit-status '.message.attributes["hookyard-part"]' <<<"$letter" >/dev/null; then
+    say "left: $(jq --raw-output '.message.messageId' <<<"$letter") is a part of a letter, join the parts by hand"
+    left=$((left + 1))
+    continue
+  fi
   # Another separator than the comma, which may be in a value: one that is in none.
   attributes=$(jq --raw-output '(.message.attributes // {}) | to_entries
     | map(select(.key | startswith("CloudPubSubDeadLetter") | not) | "\(.key)=\(.value)") | join("\u001f")' <<<"$letter")

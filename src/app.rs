@@ -374,7 +374,6 @@ pub(crate) fn shutdown_signal() -> impl Future<Output = std::io::Result<()>> {
         let impatient = TaskTracker::new();
         impatient.spawn(async {
             if signal().await.is_ok() {
-                tracing::warn!("second signal: exiting at once");
                 std::process::exit(130);
             }
         });

@@ -53,14 +53,6 @@ impl Handler for ActivateContract {
             return Ok(Completion::Skipped("the contract did not become active"));
         }
         let contract = change.row()?;
-        // Emitted even if everything is linked already: an earlier run may have been cut off
-        // just before it published, and a second copy carries the same id.
-        cx.emit(&ContractActivated {
-            contract_id: contract.id.clone(),
-            subscription_id: contract.subscription_id.clone(),
-            amount_cents: contract.amount_cents.clone(),
-        })?;
-
         let hasura = cx.hasura();
         let chargebee = cx.chargebee();
         let (link, subscription) = futures_util::try_join!(
@@ -75,6 +67,18 @@ impl Handler for ActivateContract {
         let in_chargebee = subscription.cf_contract_id.as_deref() == Some(&contract.id);
         let in_hasura =
             link.chargebee_subscription_id.as_deref() == Some(&contract.subscription_id);
+        // Cancelled before anything was done for this event, which is late then. If something was
+        // done, an earlier run was cut off, and this one finishes what it began.
+        if link.status.as_deref() == Some("cancelled") && !in_chargebee && !in_hasura {
+            return Ok(Completion::Skipped("the contract was cancelled meanwhile"));
+        }
+        // Emitted even if everything is linked already: an earlier run may have been cut off
+        // just before it published, and a second copy carries the same id.
+        cx.emit(&ContractActivated {
+            contract_id: contract.id.clone(),
+            subscription_id: contract.subscription_id.clone(),
+            amount_cents: contract.amount_cents.clone(),
+        })?;
         if in_chargebee && in_hasura {
             return Ok(Completion::Skipped("already linked"));
         }

@@ -95,7 +95,7 @@ impl PushDoor {
             None => self.verifier.verify(token).await,
         };
         judged.map_err(Refusal::Token)?;
-        let _place = self.gate.enter().ok_or(Refusal::Full)?;
+        let place = self.gate.enter().ok_or(Refusal::Full)?;
         refuse_encoding(&head.headers).map_err(Refusal::Body)?;
         let body = read_body(body, self.max_body_bytes, self.body_timeout)
             .await
@@ -104,7 +104,7 @@ impl PushDoor {
         Ok(match decoded {
             Ok(mut event) => {
                 let span = self.follow(&mut event, started);
-                (self.pipeline.process(event, budget).await, span)
+                (self.pipeline.process(event, budget, place).await, span)
             }
             Err(undecodable) => {
                 tracing::debug!(

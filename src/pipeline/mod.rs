@@ -115,11 +115,21 @@ impl Pipeline {
     /// Runs an event to its end.
     ///
     /// The work goes on in a task of its own when the caller is dropped: a client that hangs up
-    /// does not cut a handler in half.
-    pub async fn process(self: &Arc<Self>, event: Event, budget: Budget) -> Outcome {
+    /// does not cut a handler in half. `place` is what the event occupies; it is dropped when the
+    /// work is over, not when the caller is.
+    pub async fn process(
+        self: &Arc<Self>,
+        event: Event,
+        budget: Budget,
+        place: impl Send + 'static,
+    ) -> Outcome {
         let pipeline = Arc::clone(self);
-        self.to_its_end(async move { pipeline.run(Arc::new(event), budget).await })
-            .await
+        self.to_its_end(async move {
+            let outcome = pipeline.run(Arc::new(event), budget).await;
+            drop(place);
+            outcome
+        })
+        .await
     }
 
     async fn to_its_end(&self, work: impl Future<Output = Outcome> + Send + 'static) -> Outcome {

@@ -107,6 +107,44 @@ async fn a_contract_that_was_active_before_does_not_run_the_handler() {
 }
 
 #[tokio::test]
+async fn u20_an_activation_that_comes_after_the_cancellation_is_skipped() {
+    let app = TestApp::start().await;
+    app.sandbox
+        .hasura()
+        .seed_contract("late-contract", "cancelled");
+
+    assert_eq!(
+        app.push(&contract_event("late", "signed", "active"))
+            .await
+            .status,
+        StatusCode::OK
+    );
+
+    assert!(app.effects().is_empty());
+    assert!(app.events().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_does_not_free_the_place_of_its_event() {
+    let probe = Probe::that([Behaviour::WaitThenSucceed]);
+    let app = TestApp::builder().handler(probe.clone()).start().await;
+    let event = probe_event("hung-up");
+    {
+        let push = app.push(&event);
+        tokio::select! {
+            _ = push => panic!("answered before the handler was let go"),
+            () = probe.wait_for_runs(1) => {}
+        }
+    }
+
+    // The connection is gone as soon as another request has been answered after it.
+    app.get("/health").await;
+    assert_eq!(app.running.app().in_flight(), 1);
+    probe.open();
+    app.wait_for_in_flight_at_most(0).await;
+}
+
+#[tokio::test]
 async fn a_cancelled_contract_ends_its_subscription_with_the_term_once() {
     let app = TestApp::start().await;
     let event = contract_event("gone", "active", "cancelled");

@@ -275,6 +275,20 @@ impl TestApp {
         );
     }
 
+    /// Waits until no more than so many pushes are being worked on.
+    pub(crate) async fn wait_for_in_flight_at_most(&self, count: usize) {
+        for _ in 0..4000 {
+            if self.running.app().in_flight() <= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!(
+            "{} pushes are still in flight",
+            self.running.app().in_flight()
+        );
+    }
+
     pub(crate) fn chargebee_contract_id(&self, subscription: &str) -> Option<String> {
         text(
             &self.sandbox.chargebee().subscription(subscription)?,
