@@ -7,12 +7,13 @@
 #   PROJECT_ID=… scripts/redrive.sh --topic contract-events [--limit N] [--only CODE] [--yes]
 #
 # --only CODE   letters with this hookyard-error-code; Pub/Sub's own have `max-delivery-attempts`
-# NAME (default hookyard) is the prefix, as in Terraform. gcloud and jq are all it needs; against the
-# emulator set CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=http://localhost:8085/.
+# A letter in parts (`hookyard-part`) is left: join its parts first, docs/RUNBOOK.md.
+# NAME (default hookyard) is the prefix, as in Terraform. Against the emulator set
+# CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=http://localhost:8085/.
 . "$(dirname "${BASH_SOURCE[0]}")/cloudbuild/lib.sh"
 
 need PROJECT_ID
-need_tools gcloud jq
+need_tools gcloud jq curl
 NAME=${NAME:-hookyard}
 topic='' limit=100 only='' list=no yes=no
 while (($# > 0)); do
@@ -48,7 +49,7 @@ printf '%s\n' "$letters" | jq --raw-output '[
 if [[ $list == yes ]]; then
   # They were only looked at: given back at once.
   gcloud pubsub subscriptions modify-message-ack-deadline "$subscription" --project="$PROJECT_ID" \
-    --ack-deadline=0 --ack-ids="$(jq --slurp --raw-output 'map(.ackId) | join(",")' <<<"$letters")" >/dev/null
+    --ack-deadline=0 --ack-ids="$(printf '%s\n' "$letters" | jq --slurp --raw-output 'map(.ackId) | join(",")')" >/dev/null 2>&1
   exit 0
 fi
 if [[ $yes != yes ]]; then
@@ -56,34 +57,35 @@ if [[ $yes != yes ]]; then
   [[ $answer == y ]] || fail 'nothing was sent'
 fi
 
+# gcloud takes a message as an argument: as text, and of at most 128 kB. The bytes stay as they are
+# when they go from one answer into the next request.
+endpoint=${CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB:-https://pubsub.googleapis.com/}
+header=''
+if [[ $endpoint == https:* ]]; then header="Authorization: Bearer $(gcloud auth print-access-token)"; fi
+if [[ $topic != projects/* ]]; then topic=projects/$PROJECT_ID/topics/$topic; fi
+publish() {
+  curl --silent --show-error --fail --max-time 60 --output /dev/null --header @<(printf '%s\n' "$header") \
+    --header 'Content-Type: application/json' --data-binary @- "${endpoint%/}/v1/$topic:publish"
+}
+
 sent=0 left=0
 while IFS= read -r letter; do
-  if jq --exit-status '.message.attributes["hookyard-part"]' <<<"$letter" >/dev/null; then
-    say "left: $(jq --raw-output '.message.messageId' <<<"$letter") is a part of a letter, join the parts by hand"
+  id=$(printf '%s' "$letter" | jq --raw-output .message.messageId)
+  if printf '%s' "$letter" | jq --exit-status '.message.attributes["hookyard-part"]' >/dev/null; then
+    say "left: $id is one part of a letter"
     left=$((left + 1))
     continue
   fi
-  # Another separator than the comma, which may be in a value: one that is in none.
-  attributes=$(jq --raw-output '(.message.attributes // {}) | to_entries
-    | map(select(.key | startswith("CloudPubSubDeadLetter") | not) | "\(.key)=\(.value)") | join("\u001f")' <<<"$letter")
-  arguments=()
-  if [[ -n $attributes ]]; then arguments+=("--attribute=^"$'\x1f'"^$attributes"); fi
-  key=$(jq --raw-output '.message.orderingKey // empty' <<<"$letter")
-  if [[ -n $key ]]; then arguments+=("--ordering-key=$key"); fi
-  if ! jq --exit-status '.message.data | @base64d | contains("\ufffd") | not' <<<"$letter" >/dev/null; then
-    say "left: $(jq --raw-output '.message.messageId' <<<"$letter") is no text, gcloud cannot publish it unchanged"
-    left=$((left + 1))
-    continue
-  fi
-  # The x keeps the newlines at the end, which $(…) would drop.
-  data=$(jq --join-output '.message.data | @base64d' <<<"$letter" && printf x)
-  if gcloud pubsub topics publish "$topic" --project="$PROJECT_ID" "${arguments[@]}" --message="${data%x}" >/dev/null &&
+  if printf '%s' "$letter" | jq '{messages: [.message
+      | {data, attributes: ((.attributes // {}) | with_entries(select(.key | startswith("CloudPubSubDeadLetter") | not)))}
+        + (if .orderingKey then {orderingKey} else {} end)]}' | publish &&
     gcloud pubsub subscriptions ack "$subscription" --project="$PROJECT_ID" \
-      --ack-ids="$(jq --raw-output .ackId <<<"$letter")" >/dev/null; then
+      --ack-ids="$(printf '%s' "$letter" | jq --raw-output .ackId)" >/dev/null 2>&1; then
     sent=$((sent + 1))
   else
+    say "left: $id was not published, or not acknowledged"
     left=$((left + 1))
   fi
-done <<<"$letters"
+done < <(printf '%s\n' "$letters")
 say "$sent sent to $topic, $left left"
 ((left == 0))
