@@ -39,11 +39,15 @@ enum Command {
     /// `hookyard variables` lists what can be set. Ends on SIGTERM or Ctrl-C after the events in
     /// flight have ended.
     Serve,
-    /// Check the configuration and everything the service depends on.
+    /// Check the configuration, everything the service depends on, and the chain around it.
     ///
-    /// Asks for the token issuer's keys, asks Hasura and Chargebee one harmless question, and looks
-    /// both topics up; nothing is changed anywhere. Exits 1 when something has to be mended.
-    Check(check::CheckArgs),
+    /// Asks for the token issuer's keys, asks Hasura and Chargebee harmless questions, looks both
+    /// topics up; compares Hasura's triggers with the handlers and the operations with Hasura's
+    /// schema; and with Google credentials looks at push subscription, dead letters, rights and the
+    /// Cloud Run service. Each finding comes with the command that mends it; nothing is changed
+    /// anywhere. What may not be looked at is skipped. Exits 1 when something has to be mended.
+    /// docs/CHECK.md lists what is looked at.
+    Check(Box<check::CheckArgs>),
     #[cfg(feature = "sandbox")]
     Dev(dev::DevArgs),
     #[cfg(feature = "sandbox")]
@@ -96,7 +100,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode, BoxError> {
     match command {
         Command::Serve => serve::serve().await,
-        Command::Check(args) => check::check(args).await,
+        Command::Check(args) => check::check(&args).await,
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => dev::dev(args).await,
         #[cfg(feature = "sandbox")]

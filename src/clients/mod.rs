@@ -38,7 +38,7 @@ pub struct Call {
 
 impl Call {
     /// Makes a call that no event asked for: `hookyard check` tries an upstream.
-    fn for_check(clock: &SharedClock) -> Result<Self> {
+    pub(crate) fn for_check(clock: &SharedClock) -> Result<Self> {
         Ok(Self {
             event_id: EventId::new("check").ok_or_else(|| Error::permanent("bad_id"))?,
             handler: "check",

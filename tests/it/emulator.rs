@@ -136,7 +136,12 @@ impl Emulator {
         received
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> Result<Value, String> {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Result<Value, String> {
         let url = format!("http://{}/v1/{path}", self.host);
         let request = self.http.request(method.parse().unwrap(), url);
         let request = request.header("content-type", "application/json");

@@ -1,16 +1,28 @@
-//! `hookyard check`: is the configuration right, and does everything answer that it names?
+//! `hookyard check`: is the configuration right, does everything answer that it names, and does
+//! every link of the chain from Hasura's trigger to the push fit the next one?
 
+mod chargebee;
+mod google;
+mod hasura;
+mod limits;
 mod probes;
 mod report;
+mod settings;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
+use secrecy::SecretString;
 
-use self::report::{Finding, Report};
+use self::google::Google;
+use self::report::{Finding, Report, State};
+use self::settings::Settings;
 use crate::cli::output::{self, Paint};
+use crate::clock::{SharedClock, SystemClock};
 use crate::config::{BusType, Config, ConfigError, PushAuthMode};
 use crate::error::BoxError;
+use crate::telemetry::Metrics;
 
 /// What `hookyard check` takes.
 #[derive(Args)]
@@ -18,20 +30,30 @@ pub(super) struct CheckArgs {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Look at the configuration only, and ask nobody.
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    names: google::Names,
+    /// Access token for Google's APIs, as `gcloud auth print-access-token` prints it. Without it:
+    /// Application Default Credentials. Better set as a variable, where nobody sees it.
+    #[arg(long, env = "GOOGLE_OAUTH_ACCESS_TOKEN", hide_env_values = true)]
+    access_token: Option<SecretString>,
+    #[command(flatten)]
+    hasura: hasura::HasuraArgs,
+    #[command(flatten)]
+    places: google::Places,
 }
 
 /// Checks, prints what was found, and fails when something has to be mended.
 ///
 /// # Errors
 /// None of its own: whatever is wrong is part of the report.
-pub(super) async fn check(args: CheckArgs) -> Result<ExitCode, BoxError> {
-    let findings = match Config::from_env() {
-        Ok(config) => {
-            let mut findings = of_configuration(&config);
-            findings.extend(probes::all(&config).await);
-            findings
-        }
-        Err(error) => of_problems(&error),
+pub(super) async fn check(args: &CheckArgs) -> Result<ExitCode, BoxError> {
+    let findings = if args.offline {
+        offline(args)
+    } else {
+        Box::pin(online(args, &SystemClock::shared(), &Metrics::new()?)).await
     };
     let report = Report::new(findings);
     if args.json {
@@ -44,6 +66,154 @@ pub(super) async fn check(args: CheckArgs) -> Result<ExitCode, BoxError> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is not set here is taken from the service, which `config` knows nothing of"
+)]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl CheckArgs {
+    /// Returns a variable's value; a flag goes before the environment.
+    fn given(&self, name: &str) -> Option<String> {
+        let flag = match name {
+            "GOOGLE_CLOUD_PROJECT" => self.names.project(),
+            _ => None,
+        };
+        flag.map(str::to_owned).or_else(|| environment(name))
+    }
+}
+
+fn offline(args: &CheckArgs) -> Vec<Finding> {
+    let mut findings = match Config::from_lookup(&|name| args.given(name)) {
+        Ok(config) => {
+            let mut findings = of_configuration(&config);
+            findings.extend(limits::judge(&config, None));
+            findings.push(chargebee::site(&config.chargebee));
+            findings
+        }
+        Err(error) => of_problems(&error),
+    };
+    let rest = "Google Cloud, Hasura, Chargebee, token keys";
+    findings.push(Finding::skipped(rest, "--offline"));
+    findings
+}
+
+async fn online(args: &CheckArgs, clock: &SharedClock, metrics: &Arc<Metrics>) -> Vec<Finding> {
+    let emulator = environment("PUBSUB_EMULATOR_HOST");
+    let emulator = emulator.as_deref().map(|host| {
+        let host = host.trim().trim_start_matches("http://");
+        host.trim_end_matches('/')
+    });
+    let google = match args.names.project().is_some() {
+        true => {
+            let emulator = emulator.filter(|host| !host.is_empty());
+            let token = args.access_token.as_ref();
+            Some(Google::connect(&args.places, token, emulator, clock, metrics).await)
+        }
+        false => None,
+    };
+    let service = match &google {
+        Some(google) => args.names.read_service(google).await,
+        None => Err(Finding::skipped(
+            "Google Cloud",
+            "GOOGLE_CLOUD_PROJECT is not set",
+        )),
+    };
+    let mut findings = Vec::new();
+    let settings = match Settings::read(&|name| args.given(name), service.as_ref().ok()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            findings.extend(of_problems(&error));
+            let rest = "everything else";
+            findings.extend(service.err());
+            findings.push(Finding::skipped(
+                rest,
+                "needs a configuration that can be used",
+            ));
+            return findings;
+        }
+    };
+    let config = &settings.config;
+    let (service, unseen) = match service {
+        Ok(service) => (Some(service), None),
+        Err(finding) => (None, Some(finding)),
+    };
+    // What the service itself is told, where that can be seen, counts for everything around it.
+    let (theirs, wrong) = match service.as_ref().map(settings::of_service) {
+        Some(Ok(theirs)) => (Some(theirs), None),
+        Some(Err(wrong)) => (None, Some(wrong)),
+        None => (None, None),
+    };
+    let deployed = theirs.as_ref().unwrap_or(config);
+    findings.extend(of_configuration(config));
+    findings.extend(limits::judge(deployed, service.as_ref()));
+    let (probed, cloud, hasura, catalogue) = tokio::join!(
+        probes::all(&settings, clock, metrics),
+        async {
+            match &google {
+                Some(google) => google::all(google, &args.names, deployed, service.as_ref()).await,
+                None => Vec::new(),
+            }
+        },
+        async {
+            match settings.skip("Hasura triggers", "HASURA_ADMIN_SECRET") {
+                Some(skipped) => vec![skipped],
+                None => hasura::all(&config.hasura, &args.hasura, clock, metrics).await,
+            }
+        },
+        async {
+            let site = &config.chargebee;
+            match settings.skip("Chargebee catalogue", "CHARGEBEE_API_KEY") {
+                Some(skipped) => skipped,
+                None => chargebee::catalogue(site, service.as_ref(), clock, metrics).await,
+            }
+        },
+    );
+    // The same topics, seen twice: the probe asked as the service would.
+    let seen = |check: &str| {
+        probed
+            .iter()
+            .any(|it| it.check == check && !it.is_skipped())
+    };
+    let failed = |check: &str| {
+        let mut rows = probed.iter();
+        rows.any(|it| it.check == check && it.state == State::Failed)
+    };
+    let is_seen = |it: &Finding| {
+        let topics = [
+            ("events topic", "EVENTS_TOPIC", &deployed.bus.events_topic),
+            (
+                "dead-letter topic",
+                "DEAD_LETTER_TOPIC",
+                &deployed.bus.dead_letter_topic,
+            ),
+        ];
+        topics.into_iter().any(|(check, variable, topic)| {
+            let same = it.subject.as_deref() == Some(google::short(topic));
+            same && (it.check == check && seen(variable)
+                || it.check == "dead-letter subscription" && failed(variable))
+        })
+    };
+    let cloud: Vec<Finding> = cloud.into_iter().filter(|it| !is_seen(it)).collect();
+    findings.extend(probed);
+    findings.push(chargebee::site(&config.chargebee));
+    findings.push(catalogue);
+    findings.extend(hasura);
+    findings.extend(unseen);
+    if let Some(service) = &service {
+        findings.extend(google::differences(service, &environment));
+        findings.extend(
+            wrong
+                .iter()
+                .flat_map(|wrong| google::unusable(service, wrong)),
+        );
+    }
+    findings.extend(cloud);
+    findings
 }
 
 /// Every variable that is missing or unusable. What depends on them cannot be asked then.
@@ -94,6 +264,14 @@ mod tests {
     use crate::cli::check::report::State;
 
     fn config(changes: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_lookup(&|name| given(changes, name))
+    }
+
+    pub(super) fn settings() -> Settings {
+        Settings::read(&|name| given(&[], name), None).unwrap()
+    }
+
+    fn given(changes: &[(&str, &str)], name: &str) -> Option<String> {
         let base = [
             ("PUSH_AUDIENCE", "https://hookyard.example"),
             ("PUSH_SERVICE_ACCOUNT", "push@acme.example"),
@@ -104,13 +282,9 @@ mod tests {
             ("EVENT_BUS_TYPE", "memory"),
             ("OIDC_JWKS_URL", "http://127.0.0.1:1/certs"),
         ];
-        Config::from_lookup(&|name| {
-            let given = changes.iter().rev().chain(base.iter());
-            given
-                .clone()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
-        })
+        let mut given = changes.iter().rev().chain(base.iter());
+        let found = given.find(|(key, _)| *key == name);
+        found.map(|(_, value)| (*value).to_owned())
     }
 
     #[test]
@@ -139,9 +313,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_answer_fails_and_no_secret_is_shown() {
-        let config = config(&[]).unwrap();
+        let settings = settings();
 
-        let findings = probes::all(&config).await;
+        let findings =
+            probes::all(&settings, &SystemClock::shared(), &Metrics::new().unwrap()).await;
 
         let failed = findings.iter().filter(|f| f.state == State::Failed);
         let names: Vec<&str> = failed.map(|finding| finding.check.as_str()).collect();

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::report::{Finding, State};
+use super::google::{keep, short};
+use super::report::{Finding, State, word};
+use super::settings::Settings;
 use crate::brokers::{Publisher, PubsubBroker};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
-use crate::clock::{Deadline, SharedClock, SystemClock};
+use crate::clock::{Deadline, SharedClock};
 use crate::config::{BusType, Config, PushAuthConfig, PushAuthMode};
 use crate::error::{BoxError, Error};
 use crate::ingress::OidcVerifier;
@@ -19,18 +21,28 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_SKEW: Duration = Duration::from_secs(30);
 
 /// Asks everything at once and returns the answers in a fixed order.
-pub(super) async fn all(config: &Config) -> Vec<Finding> {
-    let clock = SystemClock::shared();
-    let metrics = match Metrics::new() {
-        Ok(metrics) => metrics,
-        Err(error) => return vec![Finding::failed("metrics", error.to_string(), "report this")],
-    };
+pub(super) async fn all(
+    settings: &Settings,
+    clock: &SharedClock,
+    metrics: &Arc<Metrics>,
+) -> Vec<Finding> {
+    let config = &settings.config;
     let (keys, skew, hasura, chargebee, topics) = tokio::join!(
-        keys(&config.push_auth, &clock, &metrics),
-        skew(&config.push_auth.jwks_url, &clock),
-        hasura(config, &clock, &metrics),
-        chargebee(config, &clock, &metrics),
-        topics(config, &clock),
+        keys(&config.push_auth, clock, metrics),
+        skew(&config.push_auth.jwks_url, clock),
+        async {
+            match settings.skip("Hasura", "HASURA_ADMIN_SECRET") {
+                Some(skipped) => skipped,
+                None => hasura(config, clock, metrics).await,
+            }
+        },
+        async {
+            match settings.skip("Chargebee", "CHARGEBEE_API_KEY") {
+                Some(skipped) => skipped,
+                None => chargebee(config, clock, metrics).await,
+            }
+        },
+        topics(settings, clock),
     );
     let mut findings = keys;
     findings.extend(skew);
@@ -136,54 +148,68 @@ fn judge(check: &str, asked: Result<(), BoxError>, url: &str, secret: &str) -> F
     Finding::failed(check, found, advice)
 }
 
-async fn topics(config: &Config, clock: &SharedClock) -> Vec<Finding> {
-    let bus = &config.bus;
+async fn topics(settings: &Settings, clock: &SharedClock) -> Vec<Finding> {
+    let bus = &settings.config.bus;
     if bus.bus_type == BusType::Memory {
         return Vec::new();
     }
     let deadline = Deadline::after(clock, PATIENCE);
     let broker = match PubsubBroker::connect(bus).await {
         Ok(broker) => broker,
-        Err(error) => return vec![judge_topic("Pub/Sub", &error)],
+        Err(error) => return vec![judge_topic("Pub/Sub", &error, settings)],
     };
-    let events = topic(&broker, "EVENTS_TOPIC", &bus.events_topic, &deadline);
+    let look = |variable, topic| look(&broker, variable, topic, &deadline, settings);
     let kept = async {
-        let finding = topic(
-            &broker,
-            "DEAD_LETTER_TOPIC",
-            &bus.dead_letter_topic,
-            &deadline,
-        )
-        .await;
+        let finding = look("DEAD_LETTER_TOPIC", &bus.dead_letter_topic).await;
         if finding.state != State::Ok
             || broker.is_unread(&bus.dead_letter_topic, &deadline).await != Some(true)
         {
             return finding;
         }
+        let topic = short(&bus.dead_letter_topic);
+        let project = bus.project.as_deref().unwrap_or_default();
         Finding::failed(
             "DEAD_LETTER_TOPIC",
-            format!(
-                "`{}` has no subscription, so dead letters vanish",
-                bus.dead_letter_topic
-            ),
+            format!("`{topic}` has no subscription, so dead letters vanish"),
             "create a subscription on it that never expires",
         )
+        .mend(keep(topic, project))
     };
-    let (events, kept) = tokio::join!(events, kept);
+    let (events, kept) = tokio::join!(look("EVENTS_TOPIC", &bus.events_topic), kept);
     vec![events, kept]
 }
 
-async fn topic(broker: &PubsubBroker, variable: &str, name: &str, deadline: &Deadline) -> Finding {
+async fn look(
+    broker: &PubsubBroker,
+    variable: &str,
+    name: &str,
+    deadline: &Deadline,
+    settings: &Settings,
+) -> Finding {
     match broker.check(name, deadline).await {
         Ok(()) => Finding::ok(variable, format!("`{name}` takes messages")),
-        Err(error) => judge_topic(variable, &error),
+        Err(error) => judge_topic(variable, &error, settings),
     }
 }
 
-fn judge_topic(check: &str, error: &Error) -> Finding {
+fn judge_topic(check: &str, error: &Error, settings: &Settings) -> Finding {
     let code = error.code();
+    let project = settings.config.bus.project.as_deref().unwrap_or_default();
+    let topic = match error {
+        Error::Unpublished { topic, .. } => word(topic),
+        _ => "TOPIC".to_owned(),
+    };
     let advice = match code.as_str() {
-        "topic_not_found" => "create the topic, or correct its name and GOOGLE_CLOUD_PROJECT",
+        "topic_not_found" => {
+            let advice = "create the topic, or correct its name and GOOGLE_CLOUD_PROJECT";
+            let command = format!("gcloud pubsub topics create {topic} --project={project}");
+            let found = format!("cannot be published to ({code})");
+            return Finding::failed(check, found, advice).mend(command);
+        }
+        "publish_not_allowed" if settings.is_remote => {
+            let found = "exists; we may not publish, which only the service has to";
+            return Finding::ok(check, found);
+        }
         "publish_not_allowed" => "grant the service account roles/pubsub.publisher on the topic",
         "permission_denied" => {
             return Finding::warning(
@@ -192,9 +218,12 @@ fn judge_topic(check: &str, error: &Error) -> Finding {
                 "check that the topic exists and the account has roles/pubsub.publisher on it",
             );
         }
-        "no_default_credentials" | "unauthenticated" => {
-            "run on Google Cloud, or `gcloud auth application-default login`"
+        "no_default_credentials" => {
+            let found = "no Google credentials on this machine";
+            let command = "gcloud auth application-default login";
+            return Finding::skipped(check, found).mend(command);
         }
+        "unauthenticated" => "run on Google Cloud, or `gcloud auth application-default login`",
         "invalid_topic_name" => "use a short topic name or projects/…/topics/…",
         _ => "check that this machine may reach Pub/Sub",
     };
@@ -203,6 +232,7 @@ fn judge_topic(check: &str, error: &Error) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::settings;
     use super::*;
     use crate::error::Code;
 
@@ -228,10 +258,12 @@ mod tests {
             topic: "events".to_owned(),
             code: Code::new(code),
         };
-        let state = |code| judge_topic("EVENTS_TOPIC", &error(code)).state;
+        let settings = settings();
+        let state = |code| judge_topic("EVENTS_TOPIC", &error(code), &settings).state;
 
         assert_eq!(state("permission_denied"), State::Warning);
         assert_eq!(state("publish_not_allowed"), State::Failed);
         assert_eq!(state("topic_not_found"), State::Failed);
+        assert_eq!(state("no_default_credentials"), State::Skipped);
     }
 }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use self::connection::{Connection, ConnectionArgs};
 use self::operations::Schema;
@@ -139,6 +140,22 @@ pub(super) async fn hasura(command: HasuraCommand) -> Result<ExitCode, BoxError>
         HasuraCommand::Schema(args) => schema(&args).await,
         HasuraCommand::Operations(args) => operations(&args).await,
     }
+}
+
+/// What introspection is asked, for `hookyard check`.
+pub(super) const INTROSPECTION: &str = introspection::QUERY;
+
+/// Returns, for each operation, what does not fit the schema that introspection answered.
+///
+/// # Errors
+/// When there is no schema in the answer, or an operation is no GraphQL.
+pub(super) fn misfits(answer: Value, operations: &[&str]) -> Result<Vec<Vec<String>>, BoxError> {
+    let schema = Schema::parse(&introspection::sdl(answer)?)?;
+    let checked = operations.iter().map(|text| {
+        let complaints = schema.check(text)?.into_iter();
+        Ok(complaints.map(|complaint| complaint.what).collect())
+    });
+    checked.collect()
 }
 
 fn wanted() -> Result<Wanted, BoxError> {

@@ -92,10 +92,26 @@ impl Chargebee {
     /// # Errors
     /// Those of any call.
     pub async fn check(&self) -> Result<()> {
+        self.look("GET /subscriptions", "/subscriptions?limit=1")
+            .await
+    }
+
+    /// Asks once for something that only sites with the configured product catalogue have.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] with code `configuration_incompatible` when the site has the other one.
+    pub async fn check_catalog(&self) -> Result<()> {
+        match self.catalog {
+            ProductCatalog::V1 => self.look("GET /plans", "/plans?limit=1").await,
+            ProductCatalog::V2 => self.look("GET /items", "/items?limit=1").await,
+        }
+    }
+
+    async fn look(&self, step: &'static str, path: &'static str) -> Result<()> {
         let call = Call::for_check(&self.clock)?;
-        let request = Request::get("/subscriptions?limit=1").once();
+        let request = Request::get(path).once();
         self.upstream
-            .send(&call, "GET /subscriptions", request, |answer| {
+            .send(&call, step, request, |answer| {
                 if answer.status.is_success() {
                     answer.json::<IgnoredAny>().map(drop)
                 } else {
