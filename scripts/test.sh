@@ -252,6 +252,7 @@ if cargo deny --version >/dev/null 2>&1; then
 fi
 
 step "deployment" scripts/check-deployment.sh
+if has python3; then step "push simulation" python3 scripts/simulate-push.py --check; else skip "push simulation" "python3 is not installed"; fi
 
 # -- test
 
