@@ -133,7 +133,7 @@ impl Upstream {
             "upstream",
             upstream.name = self.service,
             upstream.step = step,
-            span_id = trace.span_id(),
+            span_id = trace.span_number(),
         );
         // Made of hexadecimal digits: it always is a header value.
         if self.passes_trace_on

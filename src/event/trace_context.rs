@@ -124,6 +124,11 @@ impl TraceContext {
         self.span_id.to_be_bytes()
     }
 
+    /// Returns the span id as a number, which log lines write as hexadecimal digits.
+    pub fn span_number(&self) -> u64 {
+        self.span_id
+    }
+
     /// Tells whether the caller records this trace.
     pub fn sampled(&self) -> bool {
         self.sampled

@@ -129,7 +129,7 @@ impl PushDoor {
             tracing::record_all!(
                 span,
                 trace_id = trace.trace_id(),
-                span_id = trace.span_id(),
+                span_id = trace.span_number(),
                 trace_sampled = tracer.exports().then(|| trace.sampled()),
                 event.id = event.id.as_str(),
             );

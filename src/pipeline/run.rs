@@ -48,8 +48,11 @@ impl Pipeline {
             parent,
         );
         span.set("handler.name", handler);
-        let lines =
-            tracing::info_span!("handler", handler.name = handler, span_id = trace.span_id());
+        let lines = tracing::info_span!(
+            "handler",
+            handler.name = handler,
+            span_id = trace.span_number()
+        );
         let result = self
             .handle(registration, event, &trace, budget)
             .instrument(lines)

@@ -150,8 +150,14 @@ impl Value<'_> {
         };
     }
 
-    /// Writes letters, digits and dashes only, at most 64: an id of a trace.
+    /// Writes letters, digits and dashes only, at most 64: an id of a trace. A number is written
+    /// as the hexadecimal digits of such an id.
     fn write_raw(&self, out: &mut String) {
+        match self {
+            Self::U64(id) => return push_hex(out, u128::from(*id), 16),
+            Self::U128(id) => return push_hex(out, *id, 32),
+            _ => {}
+        }
         let start = out.len();
         self.write_escaped(out, Style::Json);
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
@@ -169,6 +175,14 @@ impl Value<'_> {
             Self::Bool(_) | Self::I64(_) | Self::U64(_) => false,
         }
     }
+}
+
+/// Appends so many digits. The formatting machinery would cost several times as much.
+fn push_hex(out: &mut String, id: u128, digits: u32) {
+    out.extend((0..digits).rev().map(|i| {
+        let digit = (id >> (4 * i)) & 0xf;
+        char::from_digit(digit as u32, 16).unwrap_or('0')
+    }));
 }
 
 fn write_field(out: &mut String, style: Style, name: &str, value: Value<'_>) {

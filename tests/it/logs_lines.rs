@@ -192,6 +192,27 @@ fn a_trace_id_that_is_none_is_left_out() {
 }
 
 #[test]
+fn the_ids_of_a_trace_may_be_numbers() {
+    let lines = json_lines("info", || {
+        let span = tracing::info_span!(
+            target: "hookyard",
+            "handler",
+            trace_id = 0x00f9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128,
+            span_id = 0x00f0_67aa_0ba9_02b7_u64,
+        );
+        let _entered = span.entered();
+        tracing::info!("said");
+    });
+
+    let trace = "projects/acme/traces/00f92f3577b34da6a3ce929d0e0e4736";
+    assert_eq!(lines[0]["logging.googleapis.com/trace"], trace);
+    assert_eq!(
+        lines[0]["logging.googleapis.com/spanId"],
+        "00f067aa0ba902b7"
+    );
+}
+
+#[test]
 fn a_line_at_a_high_level_keeps_the_ids_of_its_span() {
     let lines = json_lines("warn", || {
         let _entered = push_span().entered();
