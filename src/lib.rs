@@ -22,6 +22,7 @@ pub mod egress;
 
 pub mod brokers;
 pub mod clients;
+pub mod store;
 
 pub mod api;
 pub mod app;

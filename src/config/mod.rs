@@ -7,6 +7,7 @@ mod bridge;
 mod bus;
 mod reader;
 mod server;
+mod store;
 mod telemetry;
 mod upstreams;
 mod work;
@@ -15,6 +16,7 @@ pub use bridge::{BridgeConfig, BridgeRoleConfig, KeyColumns};
 pub use bus::{BusConfig, BusType};
 pub use reader::{ConfigError, Problem, Reader, Variable};
 pub use server::{LogConfig, LogFormat, PushAuthConfig, PushAuthMode, ServerConfig};
+pub use store::{DEDUPE_WINDOW, RetryOwner, StoreConfig, WorkerConfig};
 pub use telemetry::{OtlpConfig, OtlpProtocol, RootSampler, SamplerConfig, TelemetryConfig};
 pub use upstreams::{ChargebeeConfig, HasuraConfig, ProductCatalog};
 pub use work::{DedupeConfig, WorkConfig};
@@ -38,6 +40,10 @@ pub struct Config {
     pub work: WorkConfig,
     /// What is remembered about finished events.
     pub dedupe: DedupeConfig,
+    /// The database; `None` in stateless mode.
+    pub store: Option<StoreConfig>,
+    /// The worker of the `events` table.
+    pub worker: WorkerConfig,
     /// Where traces go.
     pub telemetry: TelemetryConfig,
 }
@@ -64,7 +70,9 @@ impl Config {
         let chargebee = ChargebeeConfig::read(&mut reader);
         let bus = BusConfig::read(&mut reader);
         let work = WorkConfig::read(&mut reader);
-        let dedupe = DedupeConfig::read(&mut reader);
+        let store = StoreConfig::read(&mut reader);
+        let worker = WorkerConfig::read(&mut reader, store.is_some());
+        let dedupe = DedupeConfig::read(&mut reader, store.is_some());
         let telemetry = TelemetryConfig::read(&mut reader);
         reader.finish()?;
         Ok(Self {
@@ -76,6 +84,8 @@ impl Config {
             bus,
             work,
             dedupe,
+            store,
+            worker,
             telemetry,
         })
     }
@@ -87,6 +97,7 @@ impl Config {
             upstreams::VARIABLES,
             bus::VARIABLES,
             work::VARIABLES,
+            store::VARIABLES,
             bridge::VARIABLES,
             telemetry::VARIABLES,
         ]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::reader::{Reader, Variable};
+use super::store::DEDUPE_WINDOW;
 
 const ACK_DEADLINE_MS: Variable = Variable::defaulted(
     "ACK_DEADLINE_MS",
@@ -14,10 +15,10 @@ const HANDLER_TIMEOUT_MS: Variable = Variable::defaulted(
     "50000",
     "time for all handlers of one delivery, retries included; below `ACK_DEADLINE_MS`",
 );
-const DEDUPE_TTL_SECONDS: Variable = Variable::defaulted(
+const DEDUPE_TTL_SECONDS: Variable = Variable::optional(
     "DEDUPE_TTL_SECONDS",
-    "86400",
-    "how long a finished event's id is remembered",
+    "`86400` (with a database `691200`, 8 days)",
+    "how long a finished event's id is remembered; with a database only by the cache before it",
 );
 const DEDUPE_CAPACITY: Variable = Variable::defaulted(
     "DEDUPE_CAPACITY",
@@ -77,8 +78,12 @@ pub struct DedupeConfig {
 }
 
 impl DedupeConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let mut ttl = reader.positive(&DEDUPE_TTL_SECONDS, "seconds");
+    pub(super) fn read(reader: &mut Reader<'_>, durable: bool) -> Self {
+        let mut ttl = match reader.text(&DEDUPE_TTL_SECONDS) {
+            Some(_) => reader.positive(&DEDUPE_TTL_SECONDS, "seconds"),
+            None if durable => DEDUPE_WINDOW.as_secs(),
+            None => 24 * 3600,
+        };
         if ttl > MAX_TTL_SECONDS {
             reader.problem(
                 DEDUPE_TTL_SECONDS.name,

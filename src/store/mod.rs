@@ -1,0 +1,229 @@
+//! What Hookyard keeps in its database: the only folder with SQL, one file per table.
+//!
+//! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
+//! speak differently a function holds both statements, side by side.
+
+mod failure;
+mod sql;
+mod time;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, SqlitePool};
+
+pub(crate) use failure::{away, failed};
+pub use sql::Tx;
+pub(crate) use sql::{on, read};
+pub use time::{Micros, StoreClock, micros_of, time_of};
+
+use crate::clock::SharedClock;
+use crate::config::StoreConfig;
+use crate::error::{BoxError, Result};
+
+/// How many lanes work is divided into: as many instances can share it, and no more.
+pub const LANES: i16 = 64;
+
+/// Connections to either database.
+pub enum Pool {
+    /// The embedded database: it has one writer, so writes queue for one connection.
+    Sqlite {
+        /// For writes.
+        write: SqlitePool,
+        /// For reads, which do not wait for writes.
+        read: SqlitePool,
+    },
+    /// PostgreSQL.
+    Postgres(PgPool),
+}
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
+    clock: StoreClock,
+    lease: Duration,
+    instance: String,
+}
+
+impl Store {
+    /// Connects. The database need not be there yet: connections are made when they are needed.
+    ///
+    /// # Errors
+    /// When the URL cannot be used.
+    pub fn connect(config: &StoreConfig, clock: SharedClock) -> Result<Self, BoxError> {
+        let url = config.url.expose_secret();
+        let pool = if url.starts_with("sqlite:") {
+            sqlite(url, config)?
+        } else {
+            postgres(url, config)?
+        };
+        let inner = Inner {
+            pool,
+            clock: StoreClock::new(clock),
+            lease: config.lease,
+            instance: format!("{:08x}-{}", rand::random::<u32>(), std::process::id()),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Brings the tables up to date. May be run by several instances at once; a database that is
+    /// newer than this program is left as it is.
+    ///
+    /// # Errors
+    /// When the database is away or refuses.
+    pub async fn migrate(&self) -> Result<(), BoxError> {
+        let mut tries = 0;
+        loop {
+            let outcome = match self.pool() {
+                Pool::Sqlite { write, .. } => {
+                    let mut all = sqlx::migrate!("migrations/sqlite");
+                    all.set_ignore_missing(true).run(write).await
+                }
+                Pool::Postgres(pool) => {
+                    let mut all = sqlx::migrate!("migrations/postgres");
+                    all.set_ignore_missing(true).run(pool).await
+                }
+            };
+            match outcome {
+                Ok(()) => return Ok(()),
+                // SQLite has no lock that spans migrations: another process may have been faster.
+                Err(_) if !self.is_postgres() && tries < 20 => tries += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Asks whether the database answers and has its tables.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn check(&self) -> Result<()> {
+        let sql = "SELECT COUNT(*) FROM lanes";
+        let lanes: i64 = read!(self, pool => sqlx::query_scalar(sql).fetch_one(pool).await)
+            .map_err(failed)?;
+        debug_assert!(lanes > 0, "the migration fills the table");
+        self.sync_clock().await
+    }
+
+    /// Sets the clock by the database's, so that instances agree on when a lease ends.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sync_clock(&self) -> Result<()> {
+        if let Pool::Postgres(pool) = self.pool() {
+            let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT";
+            let now: i64 = sqlx::query_scalar(sql)
+                .fetch_one(pool)
+                .await
+                .map_err(failed)?;
+            self.inner.clock.set(now);
+        }
+        Ok(())
+    }
+
+    /// Begins a write transaction.
+    ///
+    /// # Errors
+    /// When no connection can be had in time.
+    pub async fn begin(&self) -> Result<Tx> {
+        match self.pool() {
+            // Takes the write lock at once: a transaction that reads first and then cannot get
+            // it would have to be begun anew.
+            Pool::Sqlite { write, .. } => {
+                let tx = write.begin_with("BEGIN IMMEDIATE").await;
+                tx.map(Tx::Sqlite).map_err(failed)
+            }
+            Pool::Postgres(pool) => pool.begin().await.map(Tx::Postgres).map_err(failed),
+        }
+    }
+
+    /// Returns the present time by the database's clock.
+    pub fn now(&self) -> Micros {
+        self.inner.clock.now()
+    }
+
+    /// Returns how long a lease lasts, in microseconds.
+    pub fn lease(&self) -> Micros {
+        Micros::try_from(self.inner.lease.as_micros()).unwrap_or(Micros::MAX)
+    }
+
+    /// Returns this process's name in leases.
+    pub fn instance(&self) -> &str {
+        &self.inner.instance
+    }
+
+    /// Returns the connections.
+    pub fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
+
+    /// Tells whether this is PostgreSQL.
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.pool(), Pool::Postgres(_))
+    }
+
+    /// Closes the connections.
+    pub async fn close(&self) {
+        match self.pool() {
+            Pool::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Pool::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+fn sqlite(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|_| "DATABASE_URL is not a URL of a SQLite file such as sqlite://hookyard.db")?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // Kept through a power cut too; a commit holds many completions, so this costs little.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(config.statement_timeout)
+        .foreign_keys(true);
+    let pool = |connections| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(config.acquire_timeout)
+            .test_before_acquire(false)
+    };
+    Ok(Pool::Sqlite {
+        write: pool(1).connect_lazy_with(options.clone()),
+        read: pool(4).connect_lazy_with(options),
+    })
+}
+
+fn postgres(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
+    let statement = format!("{}", config.statement_timeout.as_millis());
+    // A transaction of ours never waits for anything but the database.
+    let idle = format!("{}", config.statement_timeout.as_millis().saturating_mul(2));
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| {
+            "DATABASE_URL is not a URL such as postgres://user:password@host:5432/database"
+        })?
+        .application_name("hookyard")
+        .options([
+            ("statement_timeout", statement.as_str()),
+            ("lock_timeout", statement.as_str()),
+            ("idle_in_transaction_session_timeout", idle.as_str()),
+        ]);
+    let pool = PgPoolOptions::new()
+        .max_connections(config.max_connections)
+        .acquire_timeout(config.acquire_timeout)
+        .test_before_acquire(false)
+        .connect_lazy_with(options);
+    Ok(Pool::Postgres(pool))
+}
