@@ -83,10 +83,7 @@ impl Emitted {
     /// Source: <https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md>.
     /// Everything but the trace is the same on every run, so a second copy is the same message.
     pub(super) fn into_message(self, cause: &Event, trace: &TraceContext) -> Message {
-        let correlation = cause
-            .delivery
-            .attribute("ce-correlationid")
-            .unwrap_or(cause.id.as_str());
+        let correlation = cause.correlation_id();
         let mut attributes = vec![
             ("ce-specversion".to_owned(), "1.0".to_owned()),
             ("ce-id".to_owned(), self.id.to_string()),

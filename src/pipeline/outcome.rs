@@ -1,12 +1,21 @@
 //! What became of an event, and the one log line that says so.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::dead_letters::Cause;
 use super::{Completion, Pipeline};
 use crate::error::{Code, Error};
 use crate::event::{Event, Undecodable};
+
+/// When and how a duplicate was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// When.
+    pub at: SystemTime,
+    /// On which try, from 1.
+    pub attempt: u32,
+}
 
 /// What became of an event. Each door turns it into its own answer in one `match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +24,10 @@ pub enum Outcome {
     Done,
     /// There was nothing to do, and why.
     Skipped(&'static str),
-    /// Every handler had done it before.
-    Duplicate,
+    /// Every handler had done it before; the last of them then, as far as that is known.
+    Duplicate(Option<Before>),
+    /// It is kept and will be run later.
+    Kept,
     /// Nobody takes this event type.
     Unrouted,
     /// It cannot be processed and is kept as a dead letter, with this code.
@@ -34,7 +45,8 @@ impl Outcome {
         match self {
             Self::Done => "done",
             Self::Skipped(_) => "skipped",
-            Self::Duplicate => "duplicate",
+            Self::Duplicate(_) => "duplicate",
+            Self::Kept => "kept",
             Self::Unrouted => "unrouted",
             Self::DeadLettered(_) => "dead_lettered",
             Self::Retry(_) => "retry",
@@ -46,8 +58,8 @@ impl Outcome {
         match self {
             Self::Unrouted => 0,
             Self::Skipped(_) => 1,
-            Self::Duplicate => 2,
-            Self::Done => 3,
+            Self::Duplicate(_) => 2,
+            Self::Done | Self::Kept => 3,
             Self::DeadLettered(_) => 4,
             Self::Retry(_) => 5, // or a handler that failed for the moment would be forgotten
         }
@@ -113,7 +125,7 @@ impl Pipeline {
         }
         match (&first.outcome, &first.error) {
             (Outcome::Skipped(why), _) => line!(info, "event skipped", reason = *why),
-            (Outcome::Duplicate, _) => line!(info, "event was processed before"),
+            (Outcome::Duplicate(_), _) => line!(info, "event was processed before"),
             (Outcome::DeadLettered(code), Some(error)) => {
                 line!(error, "event dead-lettered", error.code = code.as_str(), error.message = %error);
             }
