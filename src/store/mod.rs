@@ -5,7 +5,10 @@
 
 mod failure;
 pub mod inbox;
+pub mod lanes;
 mod note;
+mod notify;
+pub mod outbox;
 mod sql;
 mod time;
 mod write;
@@ -20,7 +23,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgPool, SqlitePool};
 
 pub(crate) use failure::{away, failed};
+pub use lanes::{LaneKind, Lease};
 pub use note::DeliveryNote;
+pub use notify::{Signal, Wakeups};
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
 pub use time::{Micros, StoreClock, micros_of, time_of};
@@ -57,6 +62,7 @@ struct Inner {
     clock: StoreClock,
     lease: Duration,
     instance: String,
+    wakeups: Wakeups,
 }
 
 impl Store {
@@ -76,6 +82,7 @@ impl Store {
             clock: StoreClock::new(clock),
             lease: config.lease,
             instance: format!("{:08x}-{}", rand::random::<u32>(), std::process::id()),
+            wakeups: Wakeups::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
