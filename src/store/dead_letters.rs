@@ -81,12 +81,10 @@ pub async fn insert(tx: &mut Tx, row: &NewDeadLetter, now: Micros) -> Result<()>
     let event_id = Uuid::parse_str(&row.event_key)
         .unwrap_or_else(|_| derived_id(&["event", &row.event_key]))
         .to_string();
-    let event_type: String = row
-        .event_type
-        .chars()
-        .take(100)
-        .filter(|c| *c != '\0')
-        .collect();
+    let event_type: String = clean(&row.event_type).chars().take(100).collect();
+    let key = clean(&row.event_key);
+    let message_id = row.message_id.as_deref().map(clean);
+    let correlation_id = row.correlation_id.as_deref().map(clean);
     let payload = jsonb(&row.original).unwrap_or("{}");
     on!(tx, c => sqlx::query(sql)
         .bind(&id)
