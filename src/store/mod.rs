@@ -3,9 +3,13 @@
 //! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
 //! speak differently a function holds both statements, side by side.
 
+pub mod dead_letters;
 mod failure;
 pub mod inbox;
+pub mod lanes;
 mod note;
+mod notify;
+pub mod outbox;
 mod sql;
 mod time;
 mod write;
@@ -20,7 +24,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgPool, SqlitePool};
 
 pub(crate) use failure::{away, failed};
+pub use lanes::{LaneKind, Lease};
 pub use note::DeliveryNote;
+pub use notify::{Signal, Wakeups};
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
 pub use time::{Micros, StoreClock, micros_of, time_of};
@@ -57,6 +63,7 @@ struct Inner {
     clock: StoreClock,
     lease: Duration,
     instance: String,
+    wakeups: Wakeups,
 }
 
 impl Store {
@@ -76,6 +83,7 @@ impl Store {
             clock: StoreClock::new(clock),
             lease: config.lease,
             instance: format!("{:08x}-{}", rand::random::<u32>(), std::process::id()),
+            wakeups: Wakeups::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
