@@ -220,7 +220,9 @@ impl Event {
     /// Tells whether this is a dead letter that was published again, to be run once more.
     pub fn is_redriven(&self) -> bool {
         let marks = ["hookyard-redrive", "hookyard-last-time"];
-        marks.iter().any(|mark| self.delivery.attribute(mark).is_some())
+        marks
+            .iter()
+            .any(|mark| self.delivery.attribute(mark).is_some())
     }
 
     /// Returns the id under which this event is claimed.

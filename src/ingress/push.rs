@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, StatusCode};
 use http::header::RETRY_AFTER;
+use http::{HeaderName, StatusCode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::Instrument;

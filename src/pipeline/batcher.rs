@@ -28,7 +28,7 @@ impl<A: Send + 'static, R: Send + 'static> Batcher<A, R> {
     pub(super) fn start<W, F>(tasks: &TaskTracker, loops: usize, most: usize, work: W) -> Self
     where
         W: Fn(Vec<A>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Vec<R>>> + Send,
+        F: Future<Output = Result<Vec<R>>> + Send + 'static,
     {
         let (queue, items) = mpsc::channel(most * 4);
         let items = Arc::new(Mutex::new(items));

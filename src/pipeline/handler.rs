@@ -179,7 +179,11 @@ impl Context {
         call: Call,
         durable: bool,
     ) -> Self {
-        let emitter = Mutex::new(Emitter::new(event.id.clone(), call.handler));
+        let emitter = Mutex::new(Emitter::new(
+            event.id.clone(),
+            call.handler,
+            call.generation,
+        ));
         Self {
             services,
             event,

@@ -282,7 +282,10 @@ mod tests {
     fn a_claim_that_was_dropped_can_be_taken_again() {
         let (inbox, _) = inbox(10);
         drop(inbox.claim("h", "e", says(1), false));
-        assert!(matches!(inbox.claim("h", "e", says(1), false), Claim::Ours(_)));
+        assert!(matches!(
+            inbox.claim("h", "e", says(1), false),
+            Claim::Ours(_)
+        ));
     }
 
     #[test]
@@ -294,13 +297,22 @@ mod tests {
         guard.complete(1);
         assert!(matches!(
             inbox.claim("h", "e", says(1), false),
-            Claim::Done(Earlier { same_content: true, .. })
+            Claim::Done(Earlier {
+                same_content: true,
+                ..
+            })
         ));
         assert!(matches!(
             inbox.claim("h", "e", says(2), false),
-            Claim::Done(Earlier { same_content: false, .. })
+            Claim::Done(Earlier {
+                same_content: false,
+                ..
+            })
         ));
-        assert!(matches!(inbox.claim("other", "e", says(1), false), Claim::Ours(_)));
+        assert!(matches!(
+            inbox.claim("other", "e", says(1), false),
+            Claim::Ours(_)
+        ));
     }
 
     #[test]
@@ -311,7 +323,10 @@ mod tests {
         };
         guard.complete(1);
         clock.advance(Duration::from_secs(61));
-        assert!(matches!(inbox.claim("h", "e", says(1), false), Claim::Ours(_)));
+        assert!(matches!(
+            inbox.claim("h", "e", says(1), false),
+            Claim::Ours(_)
+        ));
     }
 
     #[test]

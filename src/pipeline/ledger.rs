@@ -163,9 +163,10 @@ async fn renew_for_ever(ledger: Weak<Ledger>) {
     // The machine's time, not the service's clock: a clock that tests move would spin here.
     let mut rounds: u64 = 0;
     loop {
-        let Some(pause) = ledger.upgrade().map(|ledger| {
-            Duration::from_micros(ledger.store.lease().unsigned_abs() / 3)
-        }) else {
+        let Some(pause) = ledger
+            .upgrade()
+            .map(|ledger| Duration::from_micros(ledger.store.lease().unsigned_abs() / 3))
+        else {
             return;
         };
         tokio::time::sleep(pause).await;

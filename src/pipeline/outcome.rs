@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::dead_letters::Cause;
-use super::{Completion, Pipeline};
-use crate::error::{Code, Error};
+use super::{Budget, Completion, Failed, Pipeline, Settled, Terms};
+use crate::error::{Class, Code, Error};
 use crate::event::{Event, Undecodable};
+use crate::store::commit::{Bury, Kept, Step};
 
 /// When and how a duplicate was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,9 +96,12 @@ impl Ran {
 impl Pipeline {
     /// Joins the outcomes of all handlers and writes the event's line. The only place that logs
     /// how an event ended.
-    pub(super) fn report(&self, event: &Event, runs: &[Ran], started: Instant) -> Outcome {
+    pub(super) fn report(&self, event: &Event, runs: &[Ran], started: Instant) -> Settled {
         let Some(first) = runs.iter().max_by_key(|ran| ran.outcome.weight()) else {
-            return Outcome::Retry(Outcome::SOON);
+            return Settled {
+                outcome: Outcome::Retry(Outcome::SOON),
+                failure: None,
+            };
         };
         let elapsed = self
             .parts
@@ -142,13 +146,77 @@ impl Pipeline {
             }
             _ => line!(info, "event processed"),
         }
-        runs.iter()
+        let outcome = runs
+            .iter()
             .filter_map(|ran| match ran.outcome {
                 Outcome::Retry(after) => Some(after),
                 _ => None,
             })
             .max()
-            .map_or_else(|| first.outcome.clone(), Outcome::Retry)
+            .map_or_else(|| first.outcome.clone(), Outcome::Retry);
+        let failure = first.error.as_ref().map(|error| Failed {
+            handler,
+            class: error.class(),
+            code: error.code(),
+            message: error.to_string(),
+        });
+        Settled { outcome, failure }
+    }
+
+    /// Says that nobody takes an event, and keeps it where there is a database: whoever adds the
+    /// handler later finds it there.
+    pub(super) async fn keep_unrouted(
+        &self,
+        event: &Event,
+        terms: &Terms,
+        budget: &Budget,
+    ) -> Settled {
+        let outcome = self.unrouted(event);
+        if self.parts.ledger.is_none() {
+            return Settled {
+                outcome,
+                failure: None,
+            };
+        }
+        let cause = Cause {
+            reason: "no handler takes this event type".to_owned(),
+            class: Class::Permanent,
+            code: Code::new("unrouted"),
+            handler: None,
+            trace: event.trace,
+        };
+        let letters = &self.parts.dead_letters;
+        let bury = Bury {
+            dead_letter: letters.row_of_event(event, &cause, terms.source, 0, 1),
+            outbox: Vec::new(),
+        };
+        match self.bury(bury, budget).await {
+            Ok(()) => Settled {
+                outcome,
+                failure: None,
+            },
+            Err(error) => Settled {
+                outcome: Outcome::Retry(Outcome::SOON),
+                failure: Some(Failed {
+                    handler: "unrouted",
+                    class: error.class(),
+                    code: error.code(),
+                    message: error.to_string(),
+                }),
+            },
+        }
+    }
+
+    /// Keeps a dead letter of something that no handler has run.
+    pub(super) async fn bury(&self, bury: Bury, budget: &Budget) -> Result<(), Error> {
+        let Some(ledger) = &self.parts.ledger else {
+            return Ok(());
+        };
+        let step = Step::Bury(Box::new(bury));
+        match ledger.keep(step, &budget.settle).await? {
+            Kept::Refused(error) => Err(error),
+            Kept::Done | Kept::NotOurs => Ok(()),
+        }
     }
 
     pub(super) fn unrouted(&self, event: &Event) -> Outcome {

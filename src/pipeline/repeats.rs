@@ -17,7 +17,7 @@ const OPERATORS_LATER: Duration = Duration::from_secs(30 * 60);
 
 /// Why an event came again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
+pub(super) enum Repeat {
     /// Pub/Sub delivered the same message again.
     PubsubRedelivery,
     /// Hasura sent it again, because it did not learn that it had arrived.
@@ -32,7 +32,7 @@ pub enum Repeat {
 
 impl Repeat {
     /// Returns the word used in tables, logs and metrics.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::PubsubRedelivery => "pubsub_redelivery",
             Self::HasuraRetry => "hasura_retry",
@@ -102,7 +102,9 @@ fn clean(text: &str) -> String {
 
 /// Says of a run in the database what is remembered of those of this process.
 pub(super) fn earlier(ended: &Ended, event: &Event) -> Earlier {
-    let content = ended.body_hash.and_then(|hash| NonZeroU64::new(hash.cast_unsigned()));
+    let content = ended
+        .body_hash
+        .and_then(|hash| NonZeroU64::new(hash.cast_unsigned()));
     let message = ended.message_id.as_deref();
     Earlier {
         at: time_of(ended.at),

@@ -62,7 +62,11 @@ const REPEAT: &str = "INSERT INTO repeats (event_id, handler, kind, message_id, 
 
 impl End {
     fn state(&self) -> i16 {
-        if self.dead_letter.is_some() { DEAD } else { DONE }
+        if self.dead_letter.is_some() {
+            DEAD
+        } else {
+            DONE
+        }
     }
 }
 
@@ -154,7 +158,11 @@ pub(super) async fn end_unclaimed(
             .bind(facts().map(|f| f.hasura_id.as_deref()).collect::<Vec<_>>())
             .bind(facts().map(|f| f.message_id.as_deref()).collect::<Vec<_>>())
             .bind(facts().map(|f| f.hasura_retry).collect::<Vec<_>>())
-            .bind(facts().map(|f| f.correlation_id.as_deref()).collect::<Vec<_>>())
+            .bind(
+                facts()
+                    .map(|f| f.correlation_id.as_deref())
+                    .collect::<Vec<_>>(),
+            )
             .bind(facts().map(|f| f.trace_id.as_deref()).collect::<Vec<_>>())
             .bind(store.instance())
             .bind(now)
