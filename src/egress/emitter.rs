@@ -78,6 +78,11 @@ impl Emitter {
 }
 
 impl Emitted {
+    /// Returns the handler that emitted it.
+    pub fn handler(&self) -> &'static str {
+        self.handler
+    }
+
     /// Makes the message, with the attributes of CloudEvents' Pub/Sub binding.
     ///
     /// Source: <https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md>.
