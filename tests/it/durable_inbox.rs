@@ -222,7 +222,11 @@ impl Handler for Transactional {
 async fn a_handler_without_effects_elsewhere_runs_once_in_effect_at_two_instances(
     database: TestDatabase,
 ) {
-    let app = || TestApp::builder().database(&database).handler(Transactional);
+    let app = || {
+        TestApp::builder()
+            .database(&database)
+            .handler(Transactional)
+    };
     let (first, second) = (app().start().await, app().start().await);
     for n in 0..20 {
         let event = probe_event(&format!("t-{n}"));
@@ -275,4 +279,27 @@ async fn an_event_nobody_takes_is_kept(database: TestDatabase) {
     assert_eq!(answer.status, StatusCode::OK);
     let sql = "SELECT error_code FROM event_dead_letters";
     assert_eq!(rows(&database, sql).await, ["unrouted"]);
+}
+
+mod relayed {
+    use super::*;
+
+    both_databases!(u14_what_a_handler_emits_is_published_by_the_relay_in_the_end);
+
+    async fn u14_what_a_handler_emits_is_published_by_the_relay_in_the_end(database: TestDatabase) {
+        let app = TestApp::builder().database(&database).start().await;
+        let event = contract_event("u14-relay", "signed", "active");
+        assert_eq!(app.push(&event).await.status, StatusCode::OK);
+
+        app.wait_for_events(1).await;
+
+        let events = app.events();
+        assert_eq!(events[0].event_type, "contract.activated");
+        let stateless = TestApp::start().await;
+        stateless.push(&event).await;
+        let direct = stateless.events();
+        assert_eq!(events[0].id, direct[0].id);
+        assert_eq!(events[0].data, direct[0].data);
+        assert_eq!(events[0].ordering_key, direct[0].ordering_key);
+    }
 }
