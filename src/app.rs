@@ -191,6 +191,7 @@ impl AppBuilder {
             services: Arc::new(services),
             clock: clock.clone(),
             work: config.work.clone(),
+            max_event_depth: config.worker.max_event_depth,
             metrics: metrics.clone(),
             tracer: tracer.clone(),
             tasks: tasks.clone(),

@@ -28,6 +28,8 @@ pub struct Call {
     pub event_id: EventId,
     /// The handler's name.
     pub handler: &'static str,
+    /// How many of our own writes lie behind that event.
+    pub depth: u32,
     /// When everything has to be over.
     pub deadline: Deadline,
     /// The trace to continue.
@@ -42,6 +44,7 @@ impl Call {
         Ok(Self {
             event_id: EventId::new("check").ok_or_else(|| Error::permanent("bad_id"))?,
             handler: "check",
+            depth: 0,
             deadline: Deadline::after(clock, CHECK_BUDGET),
             trace: TraceContext::new_root(),
             tracer: Tracer::off(),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::brokers::Message;
 use crate::error::{Code, Error};
 use crate::event::contracts::DomainEvent;
-use crate::event::{Event, EventId, TraceContext, derived_id};
+use crate::event::{DEPTH_ATTRIBUTE, Event, EventId, TraceContext, derived_id};
 
 /// An event that waits for its handler to succeed.
 #[derive(Debug, Clone)]
@@ -87,6 +87,7 @@ impl Emitted {
             .delivery
             .attribute("ce-correlationid")
             .unwrap_or(cause.id.as_str());
+        let depth = cause.depth.saturating_add(1);
         let mut attributes = vec![
             ("ce-specversion".to_owned(), "1.0".to_owned()),
             ("ce-id".to_owned(), self.id.to_string()),
@@ -98,6 +99,7 @@ impl Emitted {
             ("ce-subject".to_owned(), self.subject.clone()),
             ("ce-causationid".to_owned(), cause.id.to_string()),
             ("ce-correlationid".to_owned(), correlation.to_owned()),
+            (DEPTH_ATTRIBUTE.to_owned(), depth.to_string()),
             ("traceparent".to_owned(), trace.to_string()),
             ("Content-Type".to_owned(), "application/json".to_owned()),
         ];

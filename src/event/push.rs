@@ -27,7 +27,15 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 const MAX_ATTRIBUTES: usize = 100;
 
 /// The CloudEvents members that become attributes, as they would be in binary mode.
-const STRUCTURED: [&str; 6] = ["id", "source", "type", "subject", "time", "traceparent"];
+const STRUCTURED: [&str; 7] = [
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "traceparent",
+    "eventdepth",
+];
 
 /// One arrival of a message.
 #[derive(Debug, Clone, Default)]

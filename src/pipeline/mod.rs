@@ -4,6 +4,7 @@ mod dead_letters;
 mod detach;
 mod handler;
 mod inbox;
+mod loops;
 mod outcome;
 mod registry;
 mod run;
@@ -63,6 +64,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Time budgets.
     pub work: WorkConfig,
+    /// Longest chain of events caused by our own writes.
+    pub max_event_depth: u32,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Records what happens to an event.

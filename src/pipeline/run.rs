@@ -132,9 +132,11 @@ impl Pipeline {
         trace: &TraceContext,
         budget: &Budget,
     ) -> Result<Completion, Error> {
+        self.refuse_loop(event)?;
         let call = Call {
             event_id: event.id.clone(),
             handler: registration.name,
+            depth: event.depth,
             deadline: budget.work.clone(),
             trace: *trace,
             tracer: self.parts.tracer.clone(),

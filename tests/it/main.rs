@@ -43,6 +43,7 @@ mod journeys;
 mod library;
 mod logs_canaries;
 mod logs_lines;
+mod loops;
 mod oidc_google;
 mod oidc_issuer;
 mod oidc_keys;

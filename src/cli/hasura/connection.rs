@@ -155,6 +155,7 @@ impl Connection {
         let call = Call {
             event_id: EventId::new("command").ok_or("no id")?,
             handler: "command",
+            depth: 0,
             deadline: Deadline::after(&self.clock, PATIENCE),
             trace: TraceContext::new_root(),
             tracer: Tracer::off(),
