@@ -3,6 +3,7 @@
 //! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
 //! speak differently a function holds both statements, side by side.
 
+pub mod dead_letters;
 mod failure;
 pub mod inbox;
 mod note;
