@@ -7,8 +7,10 @@ pub mod dead_letters;
 mod failure;
 pub mod inbox;
 mod note;
+mod retention;
 mod sql;
 mod time;
+mod watch;
 mod write;
 
 use std::str::FromStr;
@@ -22,9 +24,11 @@ use sqlx::{PgPool, SqlitePool};
 
 pub(crate) use failure::{away, failed};
 pub use note::DeliveryNote;
+pub use retention::Swept;
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
 pub use time::{Micros, StoreClock, micros_of, time_of};
+pub use watch::StoreWatch;
 pub use write::{Value, Write, timestamp};
 
 use crate::clock::SharedClock;

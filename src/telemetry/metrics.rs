@@ -7,6 +7,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::database::DatabaseMetrics;
+
 /// Seconds; from a skipped event to the longest handler.
 const DURATIONS: [f64; 12] = [
     0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0,
@@ -40,6 +42,8 @@ pub struct Metrics {
     /// Spans that left for the collector or did not, by outcome (`exported`, `failed`,
     /// `dropped`); none when traces are not exported.
     pub spans: IntCounterVec,
+    /// Of the database, when there is one.
+    pub database: DatabaseMetrics,
 }
 
 impl Metrics {
@@ -106,6 +110,7 @@ impl Metrics {
             "Finished ids remembered at present.",
         )?;
         registry.register(Box::new(inbox_entries.clone()))?;
+        let database = DatabaseMetrics::new(&registry)?;
         Ok(Arc::new(Self {
             registry,
             events,
@@ -117,6 +122,7 @@ impl Metrics {
             push_rejected,
             inbox_entries,
             spans,
+            database,
         }))
     }
 
