@@ -59,6 +59,7 @@ mod sandbox_dev;
 mod sandbox_hasura;
 mod sandbox_issuer;
 mod sandbox_pusher;
+mod store_start;
 mod support;
 mod tidy;
 mod token_properties;
