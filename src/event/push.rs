@@ -67,6 +67,20 @@ impl Delivery {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
+
+    /// Returns how often Pub/Sub had delivered a message before it gave up and put it on a
+    /// dead-letter topic (<https://cloud.google.com/pubsub/docs/handling-failures>).
+    pub fn source_deliveries(&self) -> Option<u32> {
+        let count = self.attribute("CloudPubSubDeadLetterSourceDeliveryCount")?;
+        count.parse().ok()
+    }
+
+    /// Returns when the message was published, on its first topic if it has been on two.
+    pub fn first_published(&self) -> Option<SystemTime> {
+        self.attribute("CloudPubSubDeadLetterSourceTopicPublishTime")
+            .and_then(timestamp)
+            .or(self.publish_time)
+    }
 }
 
 #[derive(Deserialize)]

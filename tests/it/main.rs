@@ -30,6 +30,7 @@ mod decode_push;
 mod decode_round_trip;
 mod decode_rows;
 mod door;
+mod drain;
 mod duplicates;
 mod edge_http;
 mod edge_requests;
