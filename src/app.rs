@@ -13,17 +13,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, ApiState, EdgeOptions};
-use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
+use crate::brokers::{MemoryBroker, Publisher, PubsubBroker, Subscriber};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
-use crate::config::{BusType, Config};
+use crate::config::{BusType, Config, StoreConfig};
 use crate::egress::Egress;
 use crate::error::BoxError;
-use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
-use crate::pipeline::{
-    DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
+use crate::ingress::{
+    DeadLetterDrain, Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive,
 };
+use crate::pipeline::{
+    DeadLetters, Handler, Inbox, Ledger, Parts, Pipeline, Registry, RegistryError, Services,
+};
+use crate::store::{Store, StoreWatch};
 use crate::telemetry::{self, Metrics, Tracer};
 
 /// A service, put together but not yet listening.
@@ -50,6 +53,7 @@ pub struct AppBuilder {
     problems: Vec<RegistryError>,
     verifier: Option<Arc<dyn TokenVerifier>>,
     publisher: Option<Arc<dyn Publisher>>,
+    subscriber: Option<Arc<dyn Subscriber>>,
     clock: Option<SharedClock>,
     services: Option<Services>,
 }
@@ -90,6 +94,13 @@ impl AppBuilder {
     #[must_use]
     pub fn publisher(mut self, publisher: Arc<dyn Publisher>) -> Self {
         self.publisher = Some(publisher);
+        self
+    }
+
+    /// Takes another broker to receive from than the one of the configuration.
+    #[must_use]
+    pub fn subscriber(mut self, subscriber: Arc<dyn Subscriber>) -> Self {
+        self.subscriber = Some(subscriber);
         self
     }
 
@@ -139,6 +150,7 @@ impl AppBuilder {
             Some(config) => config,
             None => Config::from_env()?,
         };
+        let own_clock = self.clock.is_some();
         let clock = self.clock.unwrap_or_else(SystemClock::shared);
         let metrics = Metrics::new()?;
         let tracer = match &config.telemetry.otlp {
@@ -148,11 +160,11 @@ impl AppBuilder {
         let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();
 
-        let publisher: Arc<dyn Publisher> = match self.publisher {
-            Some(publisher) => publisher,
+        let (publisher, subscriber): (Arc<dyn Publisher>, _) = match self.publisher {
+            Some(publisher) => (publisher, self.subscriber),
             None => match config.bus.bus_type {
-                BusType::Memory => Arc::new(MemoryBroker::new()),
-                BusType::Pubsub => Arc::new(PubsubBroker::connect(&config.bus).await?),
+                BusType::Memory => both(MemoryBroker::new(), self.subscriber),
+                BusType::Pubsub => both(PubsubBroker::connect(&config.bus).await?, self.subscriber),
             },
         };
         let services = match self.services {
@@ -183,9 +195,20 @@ impl AppBuilder {
         let system = config.bus.bus_type.messaging_system();
         let egress = Arc::new(egress.traced(tracer.clone(), system));
         let revision = config.server.revision.clone();
+        let loops = TaskTracker::new();
+        let watch = match &config.store {
+            Some(settings) => Some(open(settings, clock.clone(), own_clock, &metrics).await?),
+            None => None,
+        };
+        let store = watch.as_ref().map(|watch| watch.store().clone());
+        if let Some(watch) = &watch {
+            keep_up(watch, &config, subscriber, &background, &stop)?;
+        }
+        let ledger = store.clone().map(|store| Ledger::start(store, &loops));
         let pipeline = Arc::new(Pipeline::new(Parts {
             registry: self.registry,
             inbox: Inbox::new(&config.dedupe, clock.clone()),
+            ledger: ledger.clone(),
             dead_letters: DeadLetters::new(egress.clone(), clock.clone(), revision),
             egress: egress.clone(),
             services: Arc::new(services),
@@ -212,8 +235,13 @@ impl AppBuilder {
             metrics: metrics.clone(),
             server: config.server.clone(),
             before_metrics: {
-                let pipeline = pipeline.clone();
-                Arc::new(move || pipeline.refresh_metrics())
+                let (pipeline, watch) = (pipeline.clone(), watch.clone());
+                Arc::new(move || {
+                    pipeline.refresh_metrics();
+                    if let Some(watch) = &watch {
+                        watch.refresh_metrics();
+                    }
+                })
             },
             handlers: {
                 let pipeline = pipeline.clone();
@@ -229,7 +257,7 @@ impl AppBuilder {
                 Arc::new(move || match () {
                     () if stopping.load(Ordering::Relaxed) => Err("shutting down"),
                     () if !verifier.ready() => Err("the token issuer's keys are not here yet"),
-                    () => Ok(()),
+                    () => watch.as_ref().map_or(Ok(()), |watch| watch.ready()),
                 })
             },
         };
@@ -317,6 +345,61 @@ impl App {
     }
 }
 
+/// Connects to the database and sees to its tables, if it is there.
+async fn open(
+    settings: &StoreConfig,
+    clock: SharedClock,
+    own_clock: bool,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<StoreWatch>, BoxError> {
+    let store = Store::connect(settings, clock)?;
+    let watch = StoreWatch::new(store, settings.migrate, !own_clock, metrics.clone());
+    watch
+        .begin()
+        .await
+        .map_err(|error| format!("the database cannot be used: {error}; check DATABASE_URL"))?;
+    Ok(watch)
+}
+
+/// Starts what looks after the database, and drains what Pub/Sub gave up on into it.
+fn keep_up(
+    watch: &Arc<StoreWatch>,
+    config: &Config,
+    subscriber: Option<Arc<dyn Subscriber>>,
+    background: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), BoxError> {
+    let store = watch.store();
+    let metrics = watch.metrics();
+    background.spawn(watch.clone().run(stop.clone()));
+    if let Some(settings) = &config.store {
+        let retention = settings.retention;
+        let swept = store
+            .clone()
+            .keep_swept(retention, metrics.clone(), stop.clone());
+        background.spawn(swept);
+    }
+    if let Some(subscription) = config.worker.dead_letter_subscription.clone() {
+        let drain = DeadLetterDrain {
+            subscriber: subscriber.ok_or("DEAD_LETTER_SUBSCRIPTION needs a broker to read from")?,
+            subscription,
+            store: store.clone(),
+            metrics: metrics.clone(),
+        };
+        background.spawn(drain.run(stop.clone()));
+    }
+    Ok(())
+}
+
+/// Returns both ends of a broker; `other` is where to receive from instead.
+fn both<B: Publisher + Subscriber>(
+    broker: B,
+    other: Option<Arc<dyn Subscriber>>,
+) -> (Arc<dyn Publisher>, Option<Arc<dyn Subscriber>>) {
+    let broker = Arc::new(broker);
+    (broker.clone(), Some(other.unwrap_or(broker)))
+}
+
 /// A service that listens.
 pub struct Running {
     /// Where it listens.
@@ -344,6 +427,9 @@ impl Running {
         let drain = async {
             self.server.wait().await;
             app.tasks.wait().await;
+            if let Some(ledger) = app.pipeline.ledger() {
+                ledger.flush().await;
+            }
             app.egress.flush().await;
             app.background.wait().await;
         };

@@ -144,6 +144,7 @@ impl Parts {
             trace,
             hasura_retry,
             depth,
+            from_table: false,
             delivery,
         }
     }

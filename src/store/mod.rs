@@ -3,10 +3,15 @@
 //! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
 //! speak differently a function holds both statements, side by side.
 
+pub mod commit;
 pub mod dead_letters;
+mod ends;
 mod failure;
 pub mod inbox;
+pub mod lanes;
 mod note;
+mod notify;
+pub mod outbox;
 mod retention;
 mod sql;
 mod time;
@@ -23,7 +28,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgPool, SqlitePool};
 
 pub(crate) use failure::{away, failed};
+pub use lanes::{LaneKind, Lease};
 pub use note::DeliveryNote;
+pub use notify::{Signal, Wakeups};
 pub use retention::Swept;
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
@@ -62,6 +69,7 @@ struct Inner {
     clock: StoreClock,
     lease: Duration,
     instance: String,
+    wakeups: Wakeups,
 }
 
 impl Store {
@@ -81,6 +89,7 @@ impl Store {
             clock: StoreClock::new(clock),
             lease: config.lease,
             instance: format!("{:08x}-{}", rand::random::<u32>(), std::process::id()),
+            wakeups: Wakeups::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -123,7 +132,7 @@ impl Store {
         let lanes: i64 =
             read!(self, pool => sqlx::query_scalar(sql).fetch_one(pool).await).map_err(failed)?;
         debug_assert!(lanes > 0, "the migration fills the table");
-        self.sync_clock().await
+        Ok(())
     }
 
     /// Sets the clock by the database's, so that instances agree on when a lease ends.

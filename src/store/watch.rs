@@ -2,7 +2,7 @@
 //! it answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -28,20 +28,35 @@ const WITHOUT_TABLES: u8 = 3;
 /// `/ready`, and hands back what it cannot keep.
 pub struct StoreWatch {
     store: Store,
-    migrate: bool,
+    /// Whether the tables have still to be brought up to date.
+    migrate: AtomicBool,
+    /// Whether leases go by the database's clock; a test's own clock stays as it is.
+    keep_time: bool,
     state: AtomicU8,
     metrics: Arc<Metrics>,
 }
 
 impl StoreWatch {
-    /// Makes a watch over `store`, which migrates it first if `migrate` says so.
-    pub fn new(store: Store, migrate: bool, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// Makes a watch over `store`, which migrates it first if `migrate` says so, and sets its
+    /// clock by the database's if `keep_time` does.
+    pub fn new(store: Store, migrate: bool, keep_time: bool, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             store,
-            migrate,
+            migrate: AtomicBool::new(migrate),
+            keep_time,
             state: AtomicU8::new(UNKNOWN),
             metrics,
         })
+    }
+
+    /// Returns the database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns the metrics it keeps up to date.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Tells whether work can be kept, and if not, why.
@@ -57,34 +72,63 @@ impl StoreWatch {
         }
     }
 
+    /// Looks for the first time, before anything is taken in.
+    ///
+    /// # Errors
+    /// What waiting does not mend: the database refuses our login or the migration. One that does
+    /// not answer is no error; [`StoreWatch::run`] goes on looking.
+    pub async fn begin(&self) -> Result<(), Error> {
+        let looked = self.look().await;
+        let hopeless = |error: &Error| {
+            let codes = [
+                "no_such_database",
+                "migration_failed",
+                "migration_was_changed",
+            ];
+            error.needs_operator() || codes.contains(&error.code().as_str())
+        };
+        if let Err(error) = looked {
+            if hopeless(&error) {
+                return Err(error);
+            }
+            self.note(Err(error));
+            return Ok(());
+        }
+        self.note(Ok(()));
+        Ok(())
+    }
+
     /// Looks every two seconds until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut migrated = !self.migrate;
         loop {
-            let looked = tokio::select! {
-                () = stop.cancelled() => return,
-                looked = self.look(&mut migrated) => looked,
-            };
-            self.note(looked);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(EVERY) => {}
             }
+            let looked = tokio::select! {
+                () = stop.cancelled() => return,
+                looked = self.look() => looked,
+            };
+            self.note(looked);
         }
     }
 
     /// Looks once; the tables are brought up to date the first time this succeeds.
-    ///
-    /// # Errors
-    /// Why it does not answer.
-    pub async fn look(&self, migrated: &mut bool) -> Result<(), Error> {
-        if !*migrated {
-            // A migration may take long, and cutting it off helps nobody.
+    async fn look(&self) -> Result<(), Error> {
+        if self.migrate.load(Ordering::Relaxed) {
+            // It may take long, and cutting it off helps nobody.
             self.store.migrate().await.map_err(unmigrated)?;
-            *migrated = true;
+            self.migrate.store(false, Ordering::Relaxed);
         }
-        let check = tokio::time::timeout(PATIENCE, self.store.check()).await;
-        check.unwrap_or_else(|_| Err(super::away("no_answer")))
+        let ask = async {
+            self.store.check().await?;
+            if self.keep_time {
+                self.store.sync_clock().await?;
+            }
+            Ok(())
+        };
+        let asked = tokio::time::timeout(PATIENCE, ask).await;
+        asked.unwrap_or_else(|_| Err(super::away("no_answer")))
     }
 
     /// Brings the metrics up to date, before they are read.

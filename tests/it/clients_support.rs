@@ -291,6 +291,7 @@ impl Run {
         Self {
             call: Call {
                 event_id: EventId::new(EVENT_ID).expect("an id"),
+                generation: 0,
                 handler: "test_handler",
                 depth: 0,
                 deadline: Deadline::after(&shared, Duration::from_secs(50)),

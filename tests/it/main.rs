@@ -32,6 +32,7 @@ mod decode_rows;
 mod door;
 mod drain;
 mod duplicates;
+mod durable_inbox;
 mod edge_http;
 mod edge_requests;
 mod edge_server;

@@ -73,6 +73,8 @@ impl Subscription for Stream {
     fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let token = self.messages.shutdown_token();
+            // Before the messages are handed back, or they would come again by this stream.
+            drop(self.messages);
             // What did not leave in time comes again, which does no harm.
             tokio::time::timeout(FAREWELL, token.shutdown()).await.ok();
         })
