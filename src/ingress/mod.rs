@@ -6,6 +6,7 @@ mod body;
 mod gate;
 mod push;
 mod refusals;
+mod subscribe;
 mod webhook;
 
 pub use body::{BodyError, read_body, refuse_encoding};
@@ -13,4 +14,5 @@ pub use gate::{Gate, Permit};
 pub use oidc::{Identity, OidcVerifier, TokenError, TokenVerifier, bearer};
 pub use push::{PushDoor, receive};
 pub use refusals::Refusals;
+pub use subscribe::DeadLetterDrain;
 pub use webhook::{SECRET_HEADER, WebhookDoor, receive_webhook};

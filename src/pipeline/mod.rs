@@ -7,6 +7,7 @@ mod durable;
 mod handler;
 mod inbox;
 mod ledger;
+mod loops;
 mod outcome;
 mod registry;
 mod repeats;
@@ -126,6 +127,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Time budgets.
     pub work: WorkConfig,
+    /// Longest chain of events caused by our own writes.
+    pub max_event_depth: u32,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Records what happens to an event.

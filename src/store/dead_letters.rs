@@ -77,10 +77,7 @@ pub async fn insert(tx: &mut Tx, row: &NewDeadLetter, now: Micros) -> Result<()>
         INSERT_SQLITE
     };
     let id = row.id().to_string();
-    // The column is a UUID, and others' ids need not be one.
-    let event_id = Uuid::parse_str(&row.event_key)
-        .unwrap_or_else(|_| derived_id(&["event", &row.event_key]))
-        .to_string();
+    let event_id = row.event_uuid().to_string();
     let event_type: String = clean(&row.event_type).chars().take(100).collect();
     let key = clean(&row.event_key);
     let message_id = row.message_id.as_deref().map(clean);
@@ -113,7 +110,36 @@ pub async fn insert(tx: &mut Tx, row: &NewDeadLetter, now: Micros) -> Result<()>
     .map_err(failed)
 }
 
+/// Tells whether a failure that some instance announces on the dead-letter topic is kept here
+/// already, because that instance has this database too.
+///
+/// # Errors
+/// When the database is away.
+pub async fn is_kept(tx: &mut Tx, row: &NewDeadLetter) -> Result<bool> {
+    let sql = if tx.is_postgres() {
+        "SELECT COUNT(*) FROM event_dead_letters WHERE event_id = CAST($1 AS UUID) \
+         AND COALESCE(handler, '') = $2 AND error_code = $3 AND source <> 'subscription'"
+    } else {
+        "SELECT COUNT(*) FROM event_dead_letters WHERE event_id = $1 \
+         AND COALESCE(handler, '') = $2 AND error_code = $3 AND source <> 'subscription'"
+    };
+    let count: i64 = on!(tx, c => sqlx::query_scalar(sql)
+        .bind(row.event_uuid().to_string())
+        .bind(row.handler.as_deref().unwrap_or_default())
+        .bind(&row.error_code)
+        .fetch_one(&mut *c)
+        .await)
+    .map_err(failed)?;
+    Ok(count > 0)
+}
+
 impl NewDeadLetter {
+    /// Returns the id of the event as the column takes it, which is a UUID; others' ids need not
+    /// be one.
+    pub fn event_uuid(&self) -> Uuid {
+        Uuid::parse_str(&self.event_key).unwrap_or_else(|_| derived_id(&["event", &self.event_key]))
+    }
+
     /// Returns the id: the same for the same failure of the same run.
     pub fn id(&self) -> Uuid {
         derived_id(&[
@@ -123,6 +149,11 @@ impl NewDeadLetter {
             self.handler.as_deref().unwrap_or_default(),
             &self.generation.to_string(),
             &self.error_code,
+            // Pub/Sub gives up on an event again under another message id.
+            match (self.source, &self.message_id) {
+                ("subscription", Some(id)) => id,
+                _ => "",
+            },
             // An id that came again with other content is another failure.
             &format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&self.original)),
         ])

@@ -12,8 +12,10 @@ pub mod lanes;
 mod note;
 mod notify;
 pub mod outbox;
+mod retention;
 mod sql;
 mod time;
+mod watch;
 mod write;
 
 use std::str::FromStr;
@@ -29,9 +31,11 @@ pub(crate) use failure::{away, failed};
 pub use lanes::{LaneKind, Lease};
 pub use note::DeliveryNote;
 pub use notify::{Signal, Wakeups};
+pub use retention::Swept;
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
 pub use time::{Micros, StoreClock, micros_of, time_of};
+pub use watch::StoreWatch;
 pub use write::{Value, Write, timestamp};
 
 use crate::clock::SharedClock;
@@ -128,7 +132,7 @@ impl Store {
         let lanes: i64 =
             read!(self, pool => sqlx::query_scalar(sql).fetch_one(pool).await).map_err(failed)?;
         debug_assert!(lanes > 0, "the migration fills the table");
-        self.sync_clock().await
+        Ok(())
     }
 
     /// Sets the clock by the database's, so that instances agree on when a lease ends.
