@@ -17,13 +17,14 @@ use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
-use crate::config::{BusType, Config};
-use crate::egress::Egress;
+use crate::config::{BusType, Config, StoreConfig};
+use crate::egress::{Egress, Relay};
 use crate::error::BoxError;
 use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
 use crate::pipeline::{
-    DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
+    DeadLetters, Handler, Inbox, Ledger, Parts, Pipeline, Registry, RegistryError, Services,
 };
+use crate::store::Store;
 use crate::telemetry::{self, Metrics, Tracer};
 
 /// A service, put together but not yet listening.
@@ -40,6 +41,8 @@ pub struct App {
     background: TaskTracker,
     stopping: Arc<AtomicBool>,
     stop: CancellationToken,
+    /// Ends what has to go on until the last event has ended.
+    last: CancellationToken,
 }
 
 /// Puts a service together.
@@ -183,9 +186,27 @@ impl AppBuilder {
         let system = config.bus.bus_type.messaging_system();
         let egress = Arc::new(egress.traced(tracer.clone(), system));
         let revision = config.server.revision.clone();
+        let loops = TaskTracker::new();
+        let store = match &config.store {
+            Some(settings) => Some(open(settings, clock.clone()).await?),
+            None => None,
+        };
+        let ledger = store.clone().map(|store| Ledger::start(store, &loops));
+        let last = CancellationToken::new();
+        if let Some(store) = &store {
+            let relay = Relay::new(
+                egress.clone(),
+                store.clone(),
+                clock.clone(),
+                metrics.clone(),
+            );
+            background.spawn(store.clone().listen(last.clone()));
+            background.spawn(relay.run(last.clone()));
+        }
         let pipeline = Arc::new(Pipeline::new(Parts {
             registry: self.registry,
             inbox: Inbox::new(&config.dedupe, clock.clone()),
+            ledger: ledger.clone(),
             dead_letters: DeadLetters::new(egress.clone(), clock.clone(), revision),
             egress: egress.clone(),
             services: Arc::new(services),
@@ -249,6 +270,7 @@ impl AppBuilder {
             background,
             stopping,
             stop,
+            last,
         })
     }
 }
@@ -316,6 +338,22 @@ impl App {
     }
 }
 
+/// Connects to the database and sees to its tables.
+async fn open(settings: &StoreConfig, clock: SharedClock) -> Result<Store, BoxError> {
+    let store = Store::connect(settings, clock)?;
+    if settings.migrate {
+        store.migrate().await.map_err(|error| {
+            format!("the database cannot be brought up to date: {error}; check DATABASE_URL")
+        })?;
+    }
+    store.check().await.map_err(|error| {
+        format!(
+            "the database cannot be used: {error}; is it there, and has `hookyard migrate` run?"
+        )
+    })?;
+    Ok(store)
+}
+
 /// A service that listens.
 pub struct Running {
     /// Where it listens.
@@ -343,6 +381,10 @@ impl Running {
         let drain = async {
             self.server.wait().await;
             app.tasks.wait().await;
+            if let Some(ledger) = app.pipeline.ledger() {
+                ledger.flush().await;
+            }
+            app.last.cancel();
             app.egress.flush().await;
             app.background.wait().await;
         };
