@@ -54,6 +54,7 @@ mod otlp_collector;
 mod otlp_export;
 mod otlp_traces;
 mod outbox_kit;
+mod outbox_properties;
 mod outbox_relay;
 mod process;
 mod pubsub_end_to_end;
