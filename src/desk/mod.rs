@@ -3,7 +3,7 @@
 //!
 //! HTTP and the command line ask it the same questions and get the same answers. It only needs
 //! the database, so it works while the service is down; redrives and replays are written down
-//! here and run by whichever instance takes them.
+//! here and run by whichever instance takes them ([`Runner`]).
 
 mod answer;
 mod ask;
@@ -13,6 +13,7 @@ mod dead_letters;
 mod error;
 mod explain;
 mod redrives;
+mod runner;
 mod status;
 
 pub use answer::{
@@ -26,6 +27,7 @@ pub use ask::{
     StartReplay,
 };
 pub use error::{DeskError, DeskResult};
+pub use runner::Runner;
 
 use crate::error::Error;
 use crate::pipeline::HandlerInfo;
