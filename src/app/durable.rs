@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::SharedClock;
 use crate::config::{Config, StoreConfig};
+use crate::desk::Runner;
 use crate::egress::{Egress, Relay};
 use crate::error::BoxError;
 use crate::pipeline::{Ledger, Pipeline};
@@ -53,7 +54,7 @@ impl Durable {
     pub(super) fn work(
         &self,
         _config: &Config,
-        _pipeline: &Arc<Pipeline>,
+        pipeline: &Arc<Pipeline>,
         egress: &Arc<Egress>,
         metrics: &Arc<Metrics>,
         clock: &SharedClock,
@@ -67,6 +68,8 @@ impl Durable {
             metrics.clone(),
         );
         workers.spawn(relay.run(stop.clone()));
+        Runner::new(self.store.clone(), pipeline.clone(), clock.clone())
+            .start(workers, stop.clone());
         workers.close();
     }
 

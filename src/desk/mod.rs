@@ -10,6 +10,7 @@ mod ask;
 mod audit;
 mod check;
 mod dead_letters;
+mod edit;
 mod error;
 mod explain;
 mod redrives;
@@ -29,7 +30,6 @@ pub use ask::{
 pub use error::{DeskError, DeskResult};
 pub use runner::Runner;
 
-use crate::error::Error;
 use crate::pipeline::HandlerInfo;
 use crate::store::Store;
 
@@ -44,13 +44,5 @@ impl Desk {
     /// Makes a desk. `handlers` are those of the service, for previews of replays; may be empty.
     pub fn new(store: Store, handlers: Vec<HandlerInfo>) -> Self {
         Self { store, handlers }
-    }
-
-    /// Makes a corrected copy of a dead letter under a new id, has it run, and closes the old one.
-    ///
-    /// # Errors
-    /// [`DeskError`]; `Conflict` when it was decided already.
-    pub async fn edit(&self, _id: &str, _ask: &Edit, _by: &By) -> DeskResult<Edited> {
-        Err(DeskError::Failed(Error::transient("not_built_yet")))
     }
 }
