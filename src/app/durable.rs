@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::brokers::Subscriber;
 use crate::clock::SharedClock;
 use crate::config::{Config, StoreConfig};
+use crate::desk::Runner;
 use crate::egress::{Egress, Relay};
 use crate::error::BoxError;
 use crate::ingress::DeadLetterDrain;
@@ -53,7 +54,7 @@ impl Durable {
     pub(super) fn work(
         &self,
         config: &Config,
-        _pipeline: &Arc<Pipeline>,
+        pipeline: &Arc<Pipeline>,
         egress: &Arc<Egress>,
         clock: &SharedClock,
         subscriber: Option<Arc<dyn Subscriber>>,
@@ -85,6 +86,7 @@ impl Durable {
             };
             workers.spawn(drain.run(stop.clone()));
         }
+        Runner::new(store.clone(), pipeline.clone(), clock.clone()).start(workers, stop.clone());
         workers.close();
         Ok(())
     }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub use change::{Change, Row, RowChange};
 pub use depth::{CAUSE_VARIABLE, DEPTH_ATTRIBUTE, DEPTH_VARIABLE, depth_of};
 pub use hasura::{Op, Scheduled, ScheduledTrigger};
-pub(crate) use json::parse_json;
+pub(crate) use json::{parse_json, with_id};
 pub use push::{Delivery, unwrap_push};
 pub use trace_context::TraceContext;
 
