@@ -4,6 +4,7 @@
 //! speak differently a function holds both statements, side by side.
 
 pub mod commit;
+pub mod community;
 pub mod dead_letters;
 mod ends;
 mod failure;

@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::community::json;
-use super::{Write, micros_of, timestamp};
+use super::{json, text};
 use crate::error::Result;
+use crate::store::Write;
 
 /// A question to the community.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +56,7 @@ pub fn open(request: &Request<'_>) -> Result<Write> {
         .bind_some(request.category)
         .bind(json(&request.topics)?)
         .bind(request.event_id)
-        .bind(timestamp(micros_of(request.at))))
+        .bind(text(request.at)))
 }
 
 /// Notifies the experts on the request's topics, at most `most` of them, but not the asker.
@@ -139,14 +139,16 @@ pub fn keep_response(response: &Response<'_>) -> Write {
         .bind(response.expert_id)
         .bind(response.summary)
         .bind(response.answer)
-        .bind(timestamp(micros_of(response.at)))
+        .bind(text(response.at))
 }
 
 /// Notes that a request has an answer. There has to be such a request.
 pub fn answered(request_id: Uuid) -> Write {
     let write = Write::of(
-        "UPDATE community_requests SET status = 'answered' WHERE id = CAST($1 AS UUID)",
-        "UPDATE community_requests SET status = 'answered' WHERE id = $1",
+        "UPDATE community_requests SET status = CASE WHEN status IN ('open', 'no_experts') \
+         THEN 'answered' ELSE status END WHERE id = CAST($1 AS UUID)",
+        "UPDATE community_requests SET status = CASE WHEN status IN ('open', 'no_experts') \
+         THEN 'answered' ELSE status END WHERE id = $1",
     );
     write.bind(request_id).expect_rows(1)
 }

@@ -3,13 +3,15 @@
 //! Ids come from the event or are derived from it, and what somebody else may have changed since
 //! (a task's status, a later time) is left as it is, so a second run changes nothing.
 
+pub mod requests;
+
 use std::time::SystemTime;
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Write, micros_of, timestamp};
 use crate::error::{Code, Error, Result};
+use crate::store::{Write, micros_of, timestamp};
 
 /// Work for one of the agents.
 #[derive(Debug, Clone, Copy)]
@@ -261,7 +263,13 @@ pub fn complete_intro(
 }
 
 /// Credits a user for an introduction. The same id again corrects the amount.
-pub fn award_credits(id: Uuid, user_id: Uuid, amount: i64, intro_id: Uuid, at: SystemTime) -> Write {
+pub fn award_credits(
+    id: Uuid,
+    user_id: Uuid,
+    amount: i64,
+    intro_id: Uuid,
+    at: SystemTime,
+) -> Write {
     let write = Write::of(
         "INSERT INTO credits (id, user_id, amount, reason, intro_id, awarded_at) \
          VALUES (CAST($1 AS UUID), CAST($2 AS UUID), $3, 'intro_completed', CAST($4 AS UUID), \
@@ -295,11 +303,13 @@ pub fn notify(cause: Uuid, recipient: Uuid, kind: &str, about: &str, at: SystemT
         .bind(text(at))
 }
 
+/// Writes a time as both databases take it.
 fn text(at: SystemTime) -> String {
     timestamp(micros_of(at))
 }
 
-pub(super) fn json(value: &impl Serialize) -> Result<String> {
+/// Writes a JSON column.
+fn json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|_| Error::Never {
         code: Code::new("not_serialisable"),
     })
