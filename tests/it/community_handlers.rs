@@ -172,10 +172,19 @@ async fn experts_on_the_topic_are_notified_but_not_the_asker(database: TestDatab
     let asked = json!({"requestingAgentType": "concierge", "requestingUserId": USER,
                        "question": "Which?", "expertiseNeeded": [" CRM", "sales"]});
 
-    let asked = event("asked", "community.request_needed", "2026-01-05T10:00:00Z", asked);
+    let asked = event(
+        "asked",
+        "community.request_needed",
+        "2026-01-05T10:00:00Z",
+        asked,
+    );
     assert_eq!(push(&app, &asked).await, 200);
 
-    let told = texts(&store, "SELECT CAST(recipient_id AS TEXT) FROM notifications").await;
+    let told = texts(
+        &store,
+        "SELECT CAST(recipient_id AS TEXT) FROM notifications",
+    )
+    .await;
     assert_eq!(told, [EXPERT]);
     let request = "SELECT status || ' ' || CAST(experts_notified AS TEXT) FROM community_requests";
     assert_eq!(texts(&store, request).await, ["open 1"]);
@@ -236,7 +245,10 @@ async fn a_payload_that_does_not_fit_is_a_dead_letter_without_its_values(databas
 
     assert_eq!(push(&app, &verified).await, 200);
 
-    let dead = texts(&store, "SELECT error_code || ' ' || error_message FROM event_dead_letters");
+    let dead = texts(
+        &store,
+        "SELECT error_code || ' ' || error_message FROM event_dead_letters",
+    );
     let dead = dead.await;
     assert_eq!(dead.len(), 1);
     assert!(dead[0].starts_with("malformed_payload ") && dead[0].contains("data.userId"));
