@@ -72,11 +72,13 @@ pub(crate) fn run(service: &str) {
         table.add(bench.relay());
     }
     if history > 0 {
+        let database = Database::create(&cluster, "bench_history");
+        drop(bench.ours(&database, false));
         for (name, rows) in [("10,000 rows", 10_000), ("all rows", history)] {
             println!("on top of a history of {rows} rows");
-            history::fill(&bench.ours, rows);
+            history::fill(&database, rows);
             for _ in 0..rounds {
-                table.add(bench.on_top(name));
+                table.add(bench.on_top(&database, name));
             }
         }
     }
@@ -86,14 +88,14 @@ pub(crate) fn run(service: &str) {
 impl Bench {
     /// Makes everybody's tables.
     fn prepare(&self) {
-        drop(self.ours(false));
+        drop(self.ours(&self.ours, false));
         drop(Graphile::start(&self.theirs, &self.sink));
     }
 
     /// Starts a service with a handler that does nothing.
-    fn ours(&self, polling: bool) -> Ours {
+    fn ours(&self, database: &Database, polling: bool) -> Ours {
         let variables = [
-            ("DATABASE_URL", self.ours.url.as_str()),
+            ("DATABASE_URL", database.url.as_str()),
             ("ENABLE_POLLING", if polling { "true" } else { "false" }),
             ("BATCH_SIZE", "500"),
             ("LOG_LEVEL", "warn"),
@@ -109,7 +111,7 @@ impl Bench {
         let rows = (f64::from(ROWS) * self.scale) as u32;
 
         self.calm();
-        let ours = self.ours(true);
+        let ours = self.ours(&self.ours, true);
         let mut drain = |name, rows: u32, kind: Rows| {
             self.ours.execute("VACUUM ANALYZE");
             let (took, cpu) = ours.drain(&self.ours, kind);
@@ -148,16 +150,16 @@ impl Bench {
             self.calm();
             let rate = self.push_rate(&[("LOG_LEVEL", "warn")], connections, 30_000.0);
             figures.set((name, "stateless"), rate);
-            let rate = self.durable_push_rate(connections);
+            let rate = self.durable_push_rate(&self.ours, connections);
             figures.set((name, "durable"), rate);
         }
         figures
     }
 
-    fn durable_push_rate(&self, connections: usize) -> f64 {
-        self.ours.execute("VACUUM ANALYZE");
+    fn durable_push_rate(&self, database: &Database, connections: usize) -> f64 {
+        database.execute("VACUUM ANALYZE");
         let variables = [
-            ("DATABASE_URL", self.ours.url.as_str()),
+            ("DATABASE_URL", database.url.as_str()),
             ("LOG_LEVEL", "warn"),
         ];
         self.push_rate(&variables, connections, 20_000.0)
@@ -183,7 +185,7 @@ impl Bench {
     fn relay(&self) -> Figures {
         let mut figures = Figures::default();
         self.calm();
-        let ours = self.ours(false);
+        let ours = self.ours(&self.ours, false);
         for (name, kind) in [
             ("relay, 2,000 keys", Rows::keyed(ROWS, KEYS)),
             ("relay, no keys", Rows::free(ROWS)),
@@ -196,17 +198,17 @@ impl Bench {
     }
 
     /// Drain, push and relay once more, where much has been done before.
-    fn on_top(&self, history: &'static str) -> Figures {
+    fn on_top(&self, database: &Database, history: &'static str) -> Figures {
         let mut figures = Figures::default();
         self.calm();
-        self.ours.execute("VACUUM ANALYZE");
-        let ours = self.ours(true);
-        let (took, _) = ours.drain(&self.ours, Rows::keyed(ROWS, KEYS));
+        database.execute("VACUUM ANALYZE");
+        let ours = self.ours(database, true);
+        let (took, _) = ours.drain(database, Rows::keyed(ROWS, KEYS));
         figures.set(("drain on top", history), f64::from(ROWS) / took);
-        let took = ours.relay(&self.ours, Rows::keyed(ROWS, KEYS));
+        let took = ours.relay(database, Rows::keyed(ROWS, KEYS));
         figures.set(("relay on top", history), f64::from(ROWS) / took);
         drop(ours);
-        let rate = self.durable_push_rate(MANY);
+        let rate = self.durable_push_rate(database, MANY);
         figures.set(("push on top", history), rate);
         figures
     }
