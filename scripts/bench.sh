@@ -7,7 +7,7 @@
 # durable: beside graphile-worker (Node.js, installed into benches/graphile) on one private
 # PostgreSQL cluster; everybody shares the cores. Both, when nothing is said.
 # ROUNDS (3) and SCALE (1.0) trade time for calm; HISTORY (1000000, 0 for none) is how many rows of
-# old work the last part of durable has in its tables.
+# old work the last part of durable has in its tables; CASES (drain,push,relay) picks some.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/postgres.sh

@@ -60,6 +60,7 @@ pub(crate) fn run(service: &str) {
         sink: Sink::new(),
     };
     let rounds = number("ROUNDS", 3.0) as usize;
+    let cases = env::var("CASES").unwrap_or_default();
     let history = number("HISTORY", 1_000_000.0) as u32;
     bench.prepare();
     println!("{rounds} rounds, {ROWS} rows");
@@ -67,9 +68,15 @@ pub(crate) fn run(service: &str) {
     let mut table = Table::default();
     for round in 0..rounds {
         println!("round {}", round + 1);
-        table.add(bench.beside_graphile());
-        table.add(bench.push());
-        table.add(bench.relay());
+        for (name, case) in [
+            ("drain", Bench::beside_graphile as fn(&Bench) -> Figures),
+            ("push", Bench::push),
+            ("relay", Bench::relay),
+        ] {
+            if cases.is_empty() || cases.contains(name) {
+                table.add(case(&bench));
+            }
+        }
     }
     if history > 0 {
         let database = Database::create(&cluster, "bench_history");
