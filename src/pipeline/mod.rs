@@ -31,6 +31,9 @@ pub use outcome::{Before, Outcome};
 pub use registry::{HandlerInfo, Registration, Registry, RegistryError, Routes, When};
 pub use unrouted::UnroutedInfo;
 
+/// Statements of the handlers of community events, which name no other folder.
+pub use crate::store::community;
+
 use crate::clock::{Deadline, SharedClock};
 use crate::config::WorkConfig;
 use crate::egress::Egress;

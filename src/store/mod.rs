@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod commit;
+pub mod community;
 pub mod dead_letters;
 mod ends;
 pub mod explain;

@@ -22,6 +22,7 @@ mod clients_chargebee;
 mod clients_faults;
 mod clients_hasura;
 mod clients_support;
+mod community_handlers;
 mod config_values;
 mod decode_fixtures;
 mod decode_hasura;
