@@ -4,9 +4,12 @@
 //! speak differently a function holds both statements, side by side.
 
 pub mod dead_letters;
+pub mod events;
 mod failure;
 pub mod inbox;
+pub mod keep;
 pub mod lanes;
+pub mod marks;
 mod note;
 mod notify;
 pub mod outbox;
