@@ -76,7 +76,9 @@ impl Keeper {
             let (events, answers): (Vec<_>, Vec<_>) = self.take_batch().into_iter().unzip();
             let written = insert(store, &events).await;
             for answer in answers {
-                answer.send(written.as_ref().map_or_else(again, |()| Ok(()))).ok();
+                answer
+                    .send(written.as_ref().map_or_else(again, |()| Ok(())))
+                    .ok();
             }
             store.wakeups().events.notify_one();
         }

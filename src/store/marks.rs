@@ -244,7 +244,11 @@ async fn hold(tx: &mut Tx, rows: &[PutOff<'_>], now: Micros) -> Result<()> {
                 .bind(rows.iter().map(|r| r.0.id.as_str()).collect::<Vec<_>>())
                 .bind(rows.iter().map(|r| r.0.generation).collect::<Vec<_>>())
                 .bind(rows.iter().map(|r| r.1).collect::<Vec<_>>())
-                .bind(failures().map(|f| f.map(|f| f.attempts)).collect::<Vec<_>>())
+                .bind(
+                    failures()
+                        .map(|f| f.map(|f| f.attempts))
+                        .collect::<Vec<_>>(),
+                )
                 .bind(failures().map(|f| f.map(|f| f.class)).collect::<Vec<_>>())
                 .bind(
                     failures()
@@ -258,7 +262,7 @@ async fn hold(tx: &mut Tx, rows: &[PutOff<'_>], now: Micros) -> Result<()> {
         }
         Tx::Sqlite(tx) => {
             for (run, until, failure) in rows {
-                sqlx::query(PUT_OFF_SQLITE)
+                let done = sqlx::query(PUT_OFF_SQLITE)
                     .bind(run.id.as_str())
                     .bind(run.generation)
                     .bind(until)
@@ -269,6 +273,9 @@ async fn hold(tx: &mut Tx, rows: &[PutOff<'_>], now: Micros) -> Result<()> {
                     .execute(&mut **tx)
                     .await
                     .map_err(failed)?;
+                if done.rows_affected() == 0 {
+                    continue;
+                }
                 sqlx::query(HOLD_SQLITE)
                     .bind(run.id.as_str())
                     .execute(&mut **tx)
@@ -286,7 +293,10 @@ async fn free(tx: &mut Tx, ids: &[&str]) -> Result<()> {
         return Ok(());
     }
     if let Tx::Postgres(tx) = tx {
-        let done = sqlx::query(FREE_POSTGRES).bind(ids).execute(&mut **tx).await;
+        let done = sqlx::query(FREE_POSTGRES)
+            .bind(ids)
+            .execute(&mut **tx)
+            .await;
         return done.map(drop).map_err(failed);
     }
     for id in ids {

@@ -25,7 +25,10 @@ async fn p19_migrations_run_twice_and_by_four_instances_at_once(database: TestDa
 async fn a_database_without_tables_is_not_ready(database: TestDatabase) {
     let store = database.connect(SystemClock::shared());
 
-    assert_eq!(database.url().starts_with("postgres"), database.is_postgres());
+    assert_eq!(
+        database.url().starts_with("postgres"),
+        database.is_postgres()
+    );
     assert!(store.check().await.is_err());
     store.migrate().await.unwrap();
     store.check().await.unwrap();
