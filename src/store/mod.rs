@@ -3,7 +3,9 @@
 //! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
 //! speak differently a function holds both statements, side by side.
 
+pub mod commit;
 pub mod dead_letters;
+mod ends;
 pub mod events;
 mod failure;
 pub mod inbox;

@@ -31,6 +31,7 @@ mod decode_round_trip;
 mod decode_rows;
 mod door;
 mod duplicates;
+mod durable_inbox;
 mod edge_http;
 mod edge_requests;
 mod edge_server;
