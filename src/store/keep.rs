@@ -38,13 +38,18 @@ impl NewEvent {
         Self {
             id: derived_id(&["kept", &key, message]).to_string(),
             // The column's limit; the original has all of it.
-            event_type: event.event_type.as_str().chars().take(100).collect(),
+            event_type: clean(event.event_type.as_str()).chars().take(100).collect(),
             aggregate: aggregate.map(|key| derived_id(&["ordering_key", key]).to_string()),
-            event_key: key.into_owned(),
+            event_key: clean(event.id.as_str()),
             original: delivery.data.clone(),
             delivery: DeliveryNote::of(delivery).to_json(),
         }
     }
+}
+
+/// PostgreSQL's text takes every character but this one.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{2400}")
 }
 
 type Answer = oneshot::Sender<Result<()>>;

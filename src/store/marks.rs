@@ -10,8 +10,10 @@ use crate::error::Result;
 /// How a row ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventStatus {
-    /// At least one handler did its work, now or before.
+    /// At least one handler did its work.
     Done,
+    /// It had ended before; the inbox knows how.
+    Repeated,
     /// There was nothing to do.
     Skipped,
     /// No handler takes it.
@@ -24,7 +26,7 @@ impl EventStatus {
     /// Returns the word in the column `status`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Done => "done",
+            Self::Done | Self::Repeated => "done",
             Self::Skipped => "skipped",
             Self::Unrouted => "unrouted",
             Self::DeadLettered => "dead_lettered",
@@ -111,6 +113,20 @@ const SETTLE_SQLITE: &str = "\
         attempts = 0, next_attempt_at = 0, processed_at = $4
     WHERE id = $1 AND generation = $2 AND processed IS NOT TRUE";
 
+/// Of a run that had ended before, the inbox knows how.
+const REPEATED_POSTGRES: &str = "\
+    UPDATE events e SET status = 'dead_lettered'
+    FROM unnest($1::TEXT[], $2::INTEGER[]) AS m (id, generation)
+    WHERE e.id = CAST(m.id AS UUID) AND e.generation = m.generation + 1 AND e.processed
+        AND EXISTS (SELECT 1 FROM inbox i WHERE i.state = 3 AND i.generation = m.generation
+            AND i.event_id = COALESCE(e.event_key, CAST(e.id AS TEXT)))";
+
+const REPEATED_SQLITE: &str = "\
+    UPDATE events SET status = 'dead_lettered'
+    WHERE id = $1 AND generation = $2 + 1 AND processed
+        AND EXISTS (SELECT 1 FROM inbox i WHERE i.state = 3 AND i.generation = $2
+            AND i.event_id = COALESCE(events.event_key, events.id))";
+
 const PUT_OFF_POSTGRES: &str = "\
     WITH put_off AS (
         UPDATE events e SET next_attempt_at = m.until,
@@ -183,6 +199,8 @@ pub async fn mark(store: &Store, marks: &[Mark]) -> Result<()> {
         }
     }
     settle(&mut tx, &settled, now).await?;
+    settled.retain(|(_, status)| *status == EventStatus::Repeated);
+    look_up(&mut tx, &settled).await?;
     hold(&mut tx, &put_off, now).await?;
     for mark in marks {
         if let Mark::GivenUp { run, letter } = mark {
@@ -230,6 +248,33 @@ async fn settle(tx: &mut Tx, rows: &[(&RowRun, EventStatus)], now: Micros) -> Re
             Ok(changed)
         }
     }
+}
+
+async fn look_up(tx: &mut Tx, rows: &[(&RowRun, EventStatus)]) -> Result<()> {
+    match tx {
+        _ if rows.is_empty() => {}
+        Tx::Postgres(tx) => {
+            let ids: Vec<&str> = rows.iter().map(|(run, _)| run.id.as_str()).collect();
+            let generations: Vec<i32> = rows.iter().map(|(run, _)| run.generation).collect();
+            sqlx::query(REPEATED_POSTGRES)
+                .bind(ids)
+                .bind(generations)
+                .execute(&mut **tx)
+                .await
+                .map_err(failed)?;
+        }
+        Tx::Sqlite(tx) => {
+            for (run, _) in rows {
+                sqlx::query(REPEATED_SQLITE)
+                    .bind(run.id.as_str())
+                    .bind(run.generation)
+                    .execute(&mut **tx)
+                    .await
+                    .map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 type PutOff<'a> = (&'a RowRun, Micros, Option<&'a TryFailure>);

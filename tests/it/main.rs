@@ -64,3 +64,4 @@ mod store_start;
 mod support;
 mod tidy;
 mod token_properties;
+mod worker;

@@ -11,6 +11,13 @@ use crate::store::{Lease, Micros};
 /// After so long a lane is given back, so that the others have their turn, here or elsewhere.
 const STINT: Micros = 1_000_000;
 
+/// So long after that nothing is begun in it, so that it becomes empty; unless something in it
+/// takes long, then it stays.
+const CLOSING: Micros = 200_000;
+
+/// So many rows of one aggregate wait at most; the others need not wait for all of them.
+const MOST_WAITING: usize = 32;
+
 /// So long an empty lane is kept: what comes next is found without a claim.
 const LINGER: Micros = 50_000;
 
@@ -22,7 +29,7 @@ pub(super) type RowInHand = Arc<DueEvent>;
 struct HeldLane {
     lease: Lease,
     since: Micros,
-    /// Rows in hand.
+    /// Rows in hand that do not wait for others.
     rows: usize,
     /// Whether it may hold due rows that are not in hand.
     more: bool,
@@ -94,6 +101,11 @@ impl Floor {
         self.running
     }
 
+    /// Returns how many rows may start.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Returns how many rows are in hand and have not run.
     pub(super) fn loaded(&self) -> usize {
         self.ready.len() + self.waiting
@@ -138,7 +150,7 @@ impl Floor {
         for lane in &look.lanes {
             if let Some(held) = self.lanes.get_mut(lane) {
                 held.more = false;
-                held.passed_over = !look.without_aggregates.is_empty();
+                held.passed_over |= !look.without_aggregates.is_empty();
             }
         }
         Some(look)
@@ -162,18 +174,23 @@ impl Floor {
             let Some(held) = self.lanes.get_mut(&row.lane) else {
                 continue;
             };
-            held.rows += 1;
             let row = Arc::new(row);
             let Some(aggregate) = &row.aggregate else {
+                held.rows += 1;
                 self.alone.insert(row.seq, row.lane);
                 self.ready.push_back(row);
                 continue;
             };
             if let Some(chain) = self.chains.get_mut(aggregate) {
-                chain.waiting.push_back(row);
-                self.waiting += 1;
+                if chain.waiting.len() < MOST_WAITING {
+                    chain.waiting.push_back(row);
+                    self.waiting += 1;
+                } else {
+                    held.passed_over = true;
+                }
                 continue;
             }
+            held.rows += 1;
             let chain = Chain {
                 lane: row.lane,
                 waiting: VecDeque::new(),
@@ -217,6 +234,9 @@ impl Floor {
         if let Some(next) = chain.waiting.pop_front() {
             self.waiting = self.waiting.saturating_sub(1);
             chain.open += 1;
+            if let Some(held) = self.lanes.get_mut(&row.lane) {
+                held.rows += 1;
+            }
             self.ready.push_back(next);
         }
     }
@@ -224,17 +244,19 @@ impl Floor {
     /// Lets go of a row: it is marked, or is to be found again.
     pub(super) fn let_go(&mut self, row: &DueEvent) {
         self.alone.remove(&row.seq);
+        let mut chain_ended = false;
         if let Some(chain) = chain_of(&mut self.chains, row) {
             chain.open = chain.open.saturating_sub(1);
-            if chain.open == 0
-                && let Some(aggregate) = &row.aggregate
-            {
-                self.chains.remove(aggregate);
-            }
+            chain_ended = chain.open == 0;
+        }
+        if chain_ended && let Some(aggregate) = &row.aggregate {
+            self.chains.remove(aggregate);
         }
         if let Some(held) = self.lanes.get_mut(&row.lane) {
             held.rows = held.rows.saturating_sub(1);
-            held.more |= std::mem::take(&mut held.passed_over);
+            if chain_ended {
+                held.more |= std::mem::take(&mut held.passed_over);
+            }
         }
     }
 
@@ -245,7 +267,6 @@ impl Floor {
         let dropped = std::mem::take(&mut chain.waiting).len();
         self.waiting = self.waiting.saturating_sub(dropped);
         if let Some(held) = self.lanes.get_mut(&row.lane) {
-            held.rows = held.rows.saturating_sub(dropped);
             held.passed_over |= dropped > 0;
         }
     }
@@ -300,6 +321,9 @@ impl Floor {
     pub(super) fn give_back(&mut self, now: Micros, at_once: bool) -> Vec<Lease> {
         let mut leases = Vec::new();
         for held in self.lanes.values_mut() {
+            if held.rows > 0 && now - held.since >= STINT + CLOSING {
+                held.since = now;
+            }
             if held.rows > 0 || (held.more && !held.is_over(now) && !at_once) {
                 held.idle_since = None;
                 continue;
@@ -333,9 +357,6 @@ impl HeldLane {
     }
 }
 
-fn chain_of<'a>(
-    chains: &'a mut HashMap<String, Chain>,
-    row: &DueEvent,
-) -> Option<&'a mut Chain> {
+fn chain_of<'a>(chains: &'a mut HashMap<String, Chain>, row: &DueEvent) -> Option<&'a mut Chain> {
     chains.get_mut(row.aggregate.as_ref()?)
 }

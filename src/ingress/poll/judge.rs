@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::error::Class;
 use crate::pipeline::{Failed, Outcome, Settled};
+use crate::store::Micros;
 use crate::store::dead_letters::NewDeadLetter;
 use crate::store::events::DueEvent;
 use crate::store::marks::{EventStatus, Mark, RowRun, TryFailure};
-use crate::store::{Micros, timestamp};
 
 /// The wait after the first failed try, which doubles with each further one, and its cap.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -70,11 +70,12 @@ pub(super) fn judge(
     let Some(failed) = &settled.failure else {
         return put_off(after, None);
     };
-    if failed.is_not_the_events_fault() {
+    if failed.no_try {
         return Verdict::Rest(after.mul_f64(1.0 + jitter / 4.0));
     }
     let attempts = row.attempts.saturating_add(1);
-    if u32::try_from(attempts).unwrap_or(0) >= max_retries {
+    let hopeless = failed.class == Class::Permanent;
+    if hopeless || u32::try_from(attempts).unwrap_or(0) >= max_retries {
         return Verdict::Mark(Box::new(Mark::GivenUp {
             run: run(),
             letter: Box::new(letter(row, failed, attempts, now)),
@@ -101,7 +102,6 @@ fn micros(wait: Duration) -> Micros {
 }
 
 fn letter(row: &DueEvent, failed: &Failed, attempts: i32, now: Micros) -> NewDeadLetter {
-    let _ = timestamp;
     let pushed = row.original.is_some();
     let original = row.original.as_ref().unwrap_or(&row.payload);
     NewDeadLetter {
