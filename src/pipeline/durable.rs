@@ -113,7 +113,7 @@ impl Pipeline {
             mode,
             facts: facts_of(job.event),
         };
-        match ledger.claim(ask, &job.budget.work).await {
+        match ledger.claim(ask, job.budget).await {
             Ok(Answer::Ours(lease)) => Ok(Hold::Claimed(lease)),
             Ok(Answer::Running) => Err(Over::retry(None)),
             Ok(Answer::Ended(ended)) => self.ended_before(job, &ended).await,

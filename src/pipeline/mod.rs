@@ -53,6 +53,8 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 /// By when a delivery has to be worked off. Made when it arrives.
 #[derive(Debug, Clone)]
 pub struct Budget {
+    /// For waiting until somebody else's run of the same event has ended.
+    pub claim: Deadline,
     /// For claims, handlers and their retries.
     pub work: Deadline,
     /// For publications and dead letters after that; before Pub/Sub's ack deadline.
@@ -110,6 +112,9 @@ pub struct Failed {
     pub code: Code,
     /// For people.
     pub message: String,
+    /// Whether the event was not really tried: the upstream rests, or refuses our credentials, or
+    /// the database is away.
+    pub no_try: bool,
 }
 
 /// The parts a pipeline is made of.
@@ -176,6 +181,7 @@ impl Pipeline {
             .saturating_sub(ANSWER_MARGIN)
             .max(work.handler_timeout);
         Budget {
+            claim: Deadline::after(clock, work.handler_timeout),
             work: Deadline::after(clock, work.handler_timeout),
             settle: Deadline::after(clock, settle),
         }

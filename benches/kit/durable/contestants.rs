@@ -77,7 +77,9 @@ impl Ours {
             None => "NULL".to_owned(),
         };
         // Rows of a key are in one lane, as the service would put them.
-        let lane = rows.keys.map_or("n".to_owned(), |keys| format!("n % {keys}"));
+        let lane = rows
+            .keys
+            .map_or("n".to_owned(), |keys| format!("n % {keys}"));
         let run = rand::random::<u64>();
         let insert = format!(
             "INSERT INTO outbox (lane, message_id, topic, ordering_key, event_type, cause_id, \
@@ -136,7 +138,9 @@ impl Graphile {
 
     pub(crate) fn insert_one(&self, database: &Database, at: i64) {
         let payload = format!("json_build_object('at', {at})");
-        database.execute(&format!("SELECT graphile_worker.add_job('trivial', {payload})"));
+        database.execute(&format!(
+            "SELECT graphile_worker.add_job('trivial', {payload})"
+        ));
     }
 }
 

@@ -145,7 +145,9 @@ impl Bench {
         drain("drain, no order", rows, Rows::free(rows));
         let few = Rows::keyed(ORDERED_ROWS, ORDERED_KEYS);
         drain("drain, 1,000 rows of 100", ORDERED_ROWS, few);
-        let latencies = self.sink.latencies(|at| theirs.insert_one(&self.theirs, at));
+        let latencies = self
+            .sink
+            .latencies(|at| theirs.insert_one(&self.theirs, at));
         figures.set(("idle, p50 ms", "graphile"), latencies.quantile(0.5));
         figures.set(("idle, p99 ms", "graphile"), latencies.quantile(0.99));
         figures

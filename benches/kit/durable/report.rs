@@ -69,22 +69,34 @@ impl Table {
             ),
             (
                 "durable push / stateless, 32 connections",
-                self.ratio(("push, skip, 32", "durable"), ("push, skip, 32", "stateless")),
+                self.ratio(
+                    ("push, skip, 32", "durable"),
+                    ("push, skip, 32", "stateless"),
+                ),
                 0.35,
             ),
             (
                 "durable push / stateless, 256 connections",
-                self.ratio(("push, skip, 256", "durable"), ("push, skip, 256", "stateless")),
+                self.ratio(
+                    ("push, skip, 256", "durable"),
+                    ("push, skip, 256", "stateless"),
+                ),
                 0.35,
             ),
             (
                 "drain on top of the history / of 10,000 rows",
-                self.ratio(("drain on top", "all rows"), ("drain on top", "10,000 rows")),
+                self.ratio(
+                    ("drain on top", "all rows"),
+                    ("drain on top", "10,000 rows"),
+                ),
                 0.8,
             ),
             (
                 "relay on top of the history / of 10,000 rows",
-                self.ratio(("relay on top", "all rows"), ("relay on top", "10,000 rows")),
+                self.ratio(
+                    ("relay on top", "all rows"),
+                    ("relay on top", "10,000 rows"),
+                ),
                 0.8,
             ),
             (
@@ -98,7 +110,13 @@ impl Table {
             }
         }
         if let Some(p50) = self.middle(("idle, p50 ms", "ours")) {
-            line("insert to handled when idle, p50 ms", p50, 10.0, p50 <= 10.0, "at most");
+            line(
+                "insert to handled when idle, p50 ms",
+                p50,
+                10.0,
+                p50 <= 10.0,
+                "at most",
+            );
         }
     }
 }

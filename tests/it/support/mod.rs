@@ -6,6 +6,7 @@ mod database;
 mod events;
 mod probe;
 mod process;
+pub(crate) mod rows;
 
 pub(crate) use answer::Answer;
 pub(crate) use app::{Builder, TestApp};
