@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState, EdgeOptions};
+use crate::api::{self, ApiState, EdgeOptions, HealthDetail};
 use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
@@ -223,6 +223,12 @@ impl AppBuilder {
                     })
                 })
             },
+            detail: Some(HealthDetail {
+                service: config.log.service.clone(),
+                clock: clock.clone(),
+                started: clock.monotonic(),
+                worker: config.worker.clone(),
+            }),
             ready: {
                 let stopping = stopping.clone();
                 Arc::new(move || match () {

@@ -90,6 +90,7 @@ impl BridgeBuilder {
             metrics: Arc::clone(&metrics),
             server: config.server.clone(),
             before_metrics: Arc::new(|| {}),
+            detail: None,
             handlers: Arc::new(|| json!({"handlers": []})),
             ready: {
                 let stopping = Arc::clone(&stopping);

@@ -1,4 +1,5 @@
-//! The one shape of an error on our own routes: `{"error":{"code","message","request_id"}}`.
+//! The one shape of an error on our own routes: `{"error":{"code","message","request_id"}}`, and
+//! `field` where one is at fault.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -8,12 +9,14 @@ use serde_json::json;
 
 use crate::telemetry::RequestId;
 
-/// An error answer. Code and message are constants: nothing of the request comes back in them.
+/// An error answer. Code and message are constants; of the request at most the name of a
+/// field comes back.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: &'static str,
+    field: Option<String>,
     request_id: RequestId,
 }
 
@@ -29,8 +32,23 @@ impl ApiError {
             status,
             code,
             message,
+            field: None,
             request_id,
         }
+    }
+
+    /// Says which field of the request is at fault, if that is a plain path such as `filter.limit`.
+    #[must_use]
+    pub fn at(mut self, field: &str) -> Self {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.[]".contains(&b);
+        let tells = field != "." && (1..=64).contains(&field.len()) && field.bytes().all(plain);
+        self.field = tells.then(|| field.to_owned());
+        self
+    }
+
+    /// 400: the request cannot be meant.
+    pub fn bad_request(code: &'static str, message: &'static str, id: RequestId) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message, id)
     }
 
     /// 404: there is no such path.
@@ -57,6 +75,24 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "admin_closed", message, id)
     }
 
+    /// 403: the token may look and not change.
+    pub fn read_only(id: RequestId) -> Self {
+        let message = "this token may only look; changes need one of ADMIN_TOKEN";
+        Self::new(StatusCode::FORBIDDEN, "read_only_token", message, id)
+    }
+
+    /// 408: the body did not arrive in time.
+    pub fn body_timeout(id: RequestId) -> Self {
+        let message = "the body took too long";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message, id)
+    }
+
+    /// 501: there is no database in which anything could be looked up.
+    pub fn needs_database(id: RequestId) -> Self {
+        let message = "nothing is kept here: this needs DATABASE_URL";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "needs_database", message, id)
+    }
+
     /// 413: the body is larger than `MAX_BODY_BYTES`.
     pub fn body_too_large(id: RequestId) -> Self {
         let message = "the body is too large";
@@ -78,11 +114,15 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({"error": {
+        let mut error = json!({
             "code": self.code,
             "message": self.message,
             "request_id": self.request_id.as_str(),
-        }});
+        });
+        if let Some(field) = self.field {
+            error["field"] = field.into();
+        }
+        let body = json!({"error": error});
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         self.request_id.put(headers);

@@ -1,10 +1,12 @@
 //! Our own HTTP: the edge every request comes in by, and the routes that are not push.
 
+mod access;
 mod admin;
 mod connection;
 mod edge;
 mod error;
 mod health;
+mod request;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +15,10 @@ use axum::Router;
 use axum::routing::get;
 use http::HeaderMap;
 
+pub use access::ACTOR_HEADER;
 pub use edge::{EdgeOptions, Served, serve};
 pub use error::ApiError;
+pub use health::HealthDetail;
 
 use crate::config::ServerConfig;
 use crate::telemetry::{Metrics, RequestId};
@@ -33,6 +37,8 @@ pub struct ApiState {
     pub before_metrics: Arc<dyn Fn() + Send + Sync>,
     /// Renders the registry for `/handlers`.
     pub handlers: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// What `/health` tells the operator.
+    pub detail: Option<HealthDetail>,
     /// Decides about `/ready`; called on every request there, so it must be quick.
     pub ready: Ready,
 }
