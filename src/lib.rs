@@ -24,6 +24,8 @@ pub mod brokers;
 pub mod clients;
 pub mod store;
 
+pub mod desk;
+
 pub mod api;
 pub mod app;
 pub mod bridge;

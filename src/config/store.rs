@@ -41,21 +41,15 @@ const RETENTION_DAYS: Variable = Variable::defaulted(
     "30",
     "how long what has ended well is kept; ids never less than the 8 days in which they may come again",
 );
-const ENABLE_POLLING: Variable = Variable::defaulted(
-    "ENABLE_POLLING",
-    "false",
-    "work off the `events` table",
-);
+const ENABLE_POLLING: Variable =
+    Variable::defaulted("ENABLE_POLLING", "false", "work off the `events` table");
 const POLL_INTERVAL_MS: Variable = Variable::defaulted(
     "POLL_INTERVAL_MS",
     "10000",
     "how often tables are looked at when nothing wakes the workers",
 );
-const BATCH_SIZE: Variable = Variable::defaulted(
-    "BATCH_SIZE",
-    "20",
-    "events of the table taken at once",
-);
+const BATCH_SIZE: Variable =
+    Variable::defaulted("BATCH_SIZE", "20", "events of the table taken at once");
 const WORKER_CONCURRENCY: Variable = Variable::defaulted(
     "WORKER_CONCURRENCY",
     "100",

@@ -3,9 +3,13 @@
 //! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
 //! speak differently a function holds both statements, side by side.
 
+pub mod dead_letters;
 mod failure;
+pub mod inbox;
+mod note;
 mod sql;
 mod time;
+mod write;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,9 +21,11 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgPool, SqlitePool};
 
 pub(crate) use failure::{away, failed};
+pub use note::DeliveryNote;
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
 pub use time::{Micros, StoreClock, micros_of, time_of};
+pub use write::{Value, Write, timestamp};
 
 use crate::clock::SharedClock;
 use crate::config::StoreConfig;
@@ -110,8 +116,8 @@ impl Store {
     /// When it does not.
     pub async fn check(&self) -> Result<()> {
         let sql = "SELECT COUNT(*) FROM lanes";
-        let lanes: i64 = read!(self, pool => sqlx::query_scalar(sql).fetch_one(pool).await)
-            .map_err(failed)?;
+        let lanes: i64 =
+            read!(self, pool => sqlx::query_scalar(sql).fetch_one(pool).await).map_err(failed)?;
         debug_assert!(lanes > 0, "the migration fills the table");
         self.sync_clock().await
     }
@@ -211,9 +217,9 @@ fn postgres(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
     // A transaction of ours never waits for anything but the database.
     let idle = format!("{}", config.statement_timeout.as_millis().saturating_mul(2));
     let options = PgConnectOptions::from_str(url)
-        .map_err(|_| {
-            "DATABASE_URL is not a URL such as postgres://user:password@host:5432/database"
-        })?
+        .map_err(
+            |_| "DATABASE_URL is not a URL such as postgres://user:password@host:5432/database",
+        )?
         .application_name("hookyard")
         .options([
             ("statement_timeout", statement.as_str()),

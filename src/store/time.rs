@@ -34,7 +34,8 @@ impl StoreClock {
 
     /// Returns the present time.
     pub fn now(&self) -> Micros {
-        self.own().saturating_add(self.offset.load(Ordering::Relaxed))
+        self.own()
+            .saturating_add(self.offset.load(Ordering::Relaxed))
     }
 
     /// Sets it to what the database's clock shows.
