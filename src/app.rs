@@ -229,6 +229,7 @@ impl AppBuilder {
                 started: clock.monotonic(),
                 worker: config.worker.clone(),
             }),
+            durable: None,
             ready: {
                 let stopping = stopping.clone();
                 Arc::new(move || match () {

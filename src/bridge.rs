@@ -91,6 +91,7 @@ impl BridgeBuilder {
             server: config.server.clone(),
             before_metrics: Arc::new(|| {}),
             detail: None,
+            durable: None,
             handlers: Arc::new(|| json!({"handlers": []})),
             ready: {
                 let stopping = Arc::clone(&stopping);

@@ -1,21 +1,24 @@
 //! The one shape of an error on our own routes: `{"error":{"code","message","request_id"}}`, and
 //! `field` where one is at fault.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
+use crate::desk::DeskError;
 use crate::telemetry::RequestId;
 
-/// An error answer. Code and message are constants; of the request at most the name of a
-/// field comes back.
+/// An error answer. Code and message are made of constants; of the request at most the name
+/// of a field comes back.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
-    code: &'static str,
-    message: &'static str,
+    code: Cow<'static, str>,
+    message: Cow<'static, str>,
     field: Option<String>,
     request_id: RequestId,
 }
@@ -30,8 +33,8 @@ impl ApiError {
     ) -> Self {
         Self {
             status,
-            code,
-            message,
+            code: code.into(),
+            message: message.into(),
             field: None,
             request_id,
         }
@@ -75,12 +78,6 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "admin_closed", message, id)
     }
 
-    /// 403: the token may look and not change.
-    pub fn read_only(id: RequestId) -> Self {
-        let message = "this token may only look; changes need one of ADMIN_TOKEN";
-        Self::new(StatusCode::FORBIDDEN, "read_only_token", message, id)
-    }
-
     /// 408: the body did not arrive in time.
     pub fn body_timeout(id: RequestId) -> Self {
         let message = "the body took too long";
@@ -91,6 +88,36 @@ impl ApiError {
     pub fn needs_database(id: RequestId) -> Self {
         let message = "nothing is kept here: this needs DATABASE_URL";
         Self::new(StatusCode::NOT_IMPLEMENTED, "needs_database", message, id)
+    }
+
+    /// 404: the path is known, but not what it names.
+    pub fn no_such(what: &'static str, id: RequestId) -> Self {
+        let mut error = Self::new(StatusCode::NOT_FOUND, "not_found", "", id);
+        error.message = format!("there is no such {what}").into();
+        error
+    }
+
+    /// 503: the database does not answer.
+    pub fn database_away(id: RequestId) -> Self {
+        let message = "the database does not answer; try again";
+        Self::unavailable("database_unavailable", message, id)
+    }
+
+    /// What the desk refused: 400, 404, 409, or 503.
+    pub fn of_desk(error: &DeskError, id: RequestId) -> Self {
+        let status = match error {
+            DeskError::Invalid { .. } => StatusCode::BAD_REQUEST,
+            DeskError::NotFound(_) => StatusCode::NOT_FOUND,
+            DeskError::Conflict { .. } => StatusCode::CONFLICT,
+            DeskError::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut answer = Self::new(status, "", "", id);
+        answer.code = error.code().to_owned().into();
+        answer.message = error.to_string().into();
+        match error {
+            DeskError::Invalid { field, .. } => answer.at(field),
+            _ => answer,
+        }
     }
 
     /// 413: the body is larger than `MAX_BODY_BYTES`.

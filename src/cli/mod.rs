@@ -7,6 +7,8 @@ mod dev;
 mod handlers;
 mod hasura;
 mod output;
+mod progress;
+mod prompt;
 #[cfg(feature = "sandbox")]
 mod send;
 mod serve;
