@@ -67,15 +67,24 @@ impl HealthDetail {
     fn render(&self, metrics: &Metrics, registry: &Value) -> Value {
         let counts = metrics.outcomes();
         let count = |outcomes: &[&str]| -> u64 {
-            let wanted = counts.iter().filter(|(name, _)| outcomes.contains(&name.as_str()));
+            let wanted = counts
+                .iter()
+                .filter(|(name, _)| outcomes.contains(&name.as_str()));
             wanted.map(|(_, count)| count).sum()
         };
-        let handlers = registry["handlers"].as_array().map_or(&[][..], Vec::as_slice);
-        let types = handlers.iter().filter_map(|it| it["event_types"].as_array());
+        let handlers = registry["handlers"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        let types = handlers
+            .iter()
+            .filter_map(|it| it["event_types"].as_array());
         let mut types: Vec<&Value> = types.flatten().collect();
         types.sort_by_key(|name| name.as_str());
         types.dedup();
-        let uptime = self.clock.monotonic().saturating_duration_since(self.started);
+        let uptime = self
+            .clock
+            .monotonic()
+            .saturating_duration_since(self.started);
         let worker = &self.worker;
         json!({
             "status": "healthy",

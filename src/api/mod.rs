@@ -109,8 +109,14 @@ pub fn router(state: ApiState, doors: Router) -> Router {
         .route("/dead-letters/redrive", post(dead_letters::redrive))
         .route("/dead-letters/discard", post(dead_letters::discard))
         .route("/dead-letters/{id}", get(dead_letters::show))
-        .route("/dead-letters/{id}/redrive", post(dead_letters::redrive_one))
-        .route("/dead-letters/{id}/discard", post(dead_letters::discard_one))
+        .route(
+            "/dead-letters/{id}/redrive",
+            post(dead_letters::redrive_one),
+        )
+        .route(
+            "/dead-letters/{id}/discard",
+            post(dead_letters::discard_one),
+        )
         .route("/dead-letters/{id}/edit", post(dead_letters::edit))
         .route("/redrives", get(redrives::list))
         .route("/redrives/{id}", get(redrives::show))

@@ -59,7 +59,9 @@ impl Query {
     /// # Errors
     /// 400 naming the field.
     pub(super) fn take<T: DeserializeOwned>(&mut self, names: &[&str]) -> Result<T, ApiError> {
-        let taken = names.iter().filter_map(|name| self.values.remove_entry(*name));
+        let taken = names
+            .iter()
+            .filter_map(|name| self.values.remove_entry(*name));
         let taken = Value::Object(taken.collect());
         self.read(taken)
     }

@@ -71,7 +71,10 @@ pub(super) async fn process_batch(
     let durable = Durable::of(&state, &caller)?;
     let by = caller.because(reason(&mut fields)?);
     let _nothing_else: Nothing = fields.rest()?;
-    let noted = durable.desk.note("events.process_batch", "events", &by).await;
+    let noted = durable
+        .desk
+        .note("events.process_batch", "events", &by)
+        .await;
     noted.map_err(|error| ApiError::of_desk(&error, caller.request_id.clone()))?;
     let asked = (durable.process_batch)().await;
     let answer = json!({"success": true, "message": "Batch processing started"});

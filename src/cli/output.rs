@@ -36,7 +36,6 @@ impl Paint {
     }
 
     /// Never paints.
-    #[cfg(test)]
     pub(crate) const fn none() -> Self {
         Self(false)
     }

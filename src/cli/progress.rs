@@ -81,12 +81,20 @@ fn line(at: At) -> String {
     } else {
         String::new()
     };
-    format!("{bar} {:3.0} %  {} of {total}{left}", share * 100.0, at.ended)
+    format!(
+        "{bar} {:3.0} %  {} of {total}{left}",
+        share * 100.0,
+        at.ended
+    )
 }
 
 /// Writes a length of time in its two largest units.
 pub(super) fn short(seconds: f64) -> String {
-    let seconds = if seconds.is_finite() { seconds.max(0.0) } else { 0.0 };
+    let seconds = if seconds.is_finite() {
+        seconds.max(0.0)
+    } else {
+        0.0
+    };
     if seconds < 1.0 {
         return format!("{:.0} ms", seconds * 1000.0);
     }
@@ -114,7 +122,10 @@ mod tests {
         };
         let line = line(at);
         assert!(line.starts_with("███████░"), "{line}");
-        assert!(line.ends_with(" 25 %  250 of 1000  20/s, 38 s left"), "{line}");
+        assert!(
+            line.ends_with(" 25 %  250 of 1000  20/s, 38 s left"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -152,7 +152,13 @@ mod tests {
 
     #[test]
     fn slips_in_the_lists_are_told_without_their_values() {
-        for (full, look) in [("a,,b", ""), (",", ""), ("a b", ""), ("a", "b,a"), ("", "é")] {
+        for (full, look) in [
+            ("a,,b", ""),
+            (",", ""),
+            ("a b", ""),
+            ("a", "b,a"),
+            ("", "é"),
+        ] {
             let error = read(full, look).unwrap_err();
             assert!(error.contains("ADMIN_"), "{error}");
             assert!(!error.contains("a b") && !error.contains('é'), "{error}");

@@ -6,6 +6,7 @@
 pub mod dead_letters;
 mod failure;
 pub mod inbox;
+mod migrations;
 mod note;
 mod sql;
 mod time;
@@ -21,6 +22,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgPool, SqlitePool};
 
 pub(crate) use failure::{away, failed};
+pub use migrations::{Migration, Migrations};
 pub use note::DeliveryNote;
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
