@@ -28,11 +28,17 @@ const MISSING: u8 = 2;
 pub(super) async fn migrate(args: &MigrateArgs) -> Result<ExitCode, BoxError> {
     let config = StoreConfig::from_env()?;
     let store = Store::connect(&config, SystemClock::shared())?;
-    let before = store.migrations().await?;
+    let before = store
+        .migrations()
+        .await
+        .map_err(|error| output::database_trouble(&error))?;
     if !args.dry_run {
         store.migrate().await?;
     }
-    let after = store.migrations().await?;
+    let after = store
+        .migrations()
+        .await
+        .map_err(|error| output::database_trouble(&error))?;
     store.close().await;
     output::print(&report(&before, &after));
     let missing = after.known.iter().any(|migration| !migration.applied);

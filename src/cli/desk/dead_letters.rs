@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::edit::{EditArgs, edit};
 use super::explain::runs_table;
+use super::moment::moment;
 use super::text::{Facts, bytes, count, cut, indent, or_dash, safe, safe_lines, time};
 use super::watch::{leave, watch};
 use super::{Change, Form, open, show, told};
@@ -70,11 +71,11 @@ struct Which {
     /// Those of a correlation id.
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
-    /// Kept at or after this time, such as 2026-11-21T09:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    /// Kept at or after this time: 2h (ago), 2026-11-21, 2026-11-21 09:00 (UTC).
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<String>,
     /// Kept before this time.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<String>,
 }
 

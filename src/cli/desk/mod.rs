@@ -4,6 +4,7 @@
 mod dead_letters;
 mod edit;
 mod explain;
+mod moment;
 mod redrives;
 mod replay;
 mod status;
@@ -19,7 +20,7 @@ use crate::cli::output::{self, Paint};
 use crate::clock::SystemClock;
 use crate::config::StoreConfig;
 use crate::desk::{By, Desk, DeskError};
-use crate::error::{BoxError, Error};
+use crate::error::BoxError;
 use crate::pipeline::Registry;
 use crate::store::Store;
 
@@ -110,20 +111,8 @@ fn show<T: Serialize>(
 
 /// Says what the desk refused, and what to do about it.
 fn told(error: DeskError) -> BoxError {
-    let DeskError::Failed(cause) = &error else {
-        return error.to_string().into();
-    };
-    let code = cause.code();
-    let advice = match code.as_str() {
-        "tables_missing" => "the tables are not there yet: run `hookyard migrate`",
-        "connection_lost" | "no_connection_free" => {
-            "is the database of DATABASE_URL running, and can it be reached from here?"
-        }
-        "login_refused" => "user or password in DATABASE_URL is wrong",
-        "no_such_database" => "DATABASE_URL names a database that does not exist",
-        "statement_timeout" => "narrow the question, or raise DATABASE_STATEMENT_TIMEOUT_MS",
-        _ if matches!(cause, Error::Unavailable { .. }) => "try again",
-        _ => return cause.to_string().into(),
-    };
-    format!("{cause}: {advice}").into()
+    match error {
+        DeskError::Failed(cause) => output::database_trouble(&cause).into(),
+        refused => refused.to_string().into(),
+    }
 }

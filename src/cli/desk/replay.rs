@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::dead_letters::shares;
+use super::moment::moment;
 use super::text::{Facts, count, cut, indent, or_dash, safe, time};
 use super::watch::{leave, watch};
 use super::{Change, Form, open, show, told};
@@ -26,11 +27,11 @@ pub(in super::super) struct ReplayArgs {
     /// Those of an aggregate.
     #[arg(long, value_name = "ID")]
     aggregate: Option<String>,
-    /// Made at or after this time, such as 2026-11-21T09:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    /// Made at or after this time: 2h (ago), 2026-11-21, 2026-11-21 09:00 (UTC).
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<String>,
     /// Made before this time.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<String>,
     /// Run only this handler.
     #[arg(long, value_name = "NAME")]
