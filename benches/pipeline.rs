@@ -29,8 +29,8 @@ use hookyard::error::Result;
 use hookyard::event::{Event, unwrap_push};
 use hookyard::ingress::{OidcVerifier, TokenVerifier};
 use hookyard::pipeline::{
-    Claim, Completion, Context, DeadLetters, Handler, Inbox, Parts, Payload, Pipeline, Registry,
-    Services,
+    Claim, Completion, Context, DeadLetters, Handler, Inbox, Marks, Parts, Payload, Pipeline,
+    Registry, Services,
 };
 use hookyard::telemetry::{Metrics, Tracer};
 use http::HeaderMap;
@@ -161,8 +161,10 @@ fn claim(criterion: &mut Criterion) {
                 )
             },
             |id| {
-                if let Claim::Ours(guard) = inbox.claim("activate_contract", &id, 1) {
-                    guard.complete();
+                if let Claim::Ours(guard) =
+                    inbox.claim("activate_contract", &id, Marks::default(), false)
+                {
+                    guard.complete(1);
                 }
             },
             BatchSize::SmallInput,
@@ -171,7 +173,7 @@ fn claim(criterion: &mut Criterion) {
     criterion.bench_function("claim/duplicate", |bencher| {
         let id = "85558393-c75d-4d2f-9c15-000000000000";
         bencher.iter(|| {
-            let claim = inbox.claim("activate_contract", black_box(id), 1);
+            let claim = inbox.claim("activate_contract", black_box(id), Marks::default(), false);
             assert!(matches!(claim, Claim::Done { .. }));
         });
     });
@@ -215,6 +217,7 @@ fn pipeline_of(registry: Registry) -> Arc<Pipeline> {
     };
     Arc::new(Pipeline::new(Parts {
         registry,
+        ledger: None,
         inbox: Inbox::new(&config.dedupe, clock.clone()),
         dead_letters: DeadLetters::new(egress.clone(), clock.clone(), "bench".to_owned()),
         egress,

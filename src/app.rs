@@ -12,18 +12,19 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState, EdgeOptions, HealthDetail};
+use crate::api::{self, ApiState, Durable, EdgeOptions, HealthDetail};
 use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
-use crate::config::{BusType, Config};
+use crate::config::{BusType, Config, StoreConfig};
 use crate::egress::Egress;
 use crate::error::BoxError;
 use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
 use crate::pipeline::{
-    DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
+    DeadLetters, Handler, Inbox, Ledger, Parts, Pipeline, Registry, RegistryError, Services,
 };
+use crate::store::Store;
 use crate::telemetry::{self, Metrics, Tracer};
 
 /// A service, put together but not yet listening.
@@ -183,9 +184,16 @@ impl AppBuilder {
         let system = config.bus.bus_type.messaging_system();
         let egress = Arc::new(egress.traced(tracer.clone(), system));
         let revision = config.server.revision.clone();
+        let loops = TaskTracker::new();
+        let store = match &config.store {
+            Some(settings) => Some(open(settings, clock.clone()).await?),
+            None => None,
+        };
+        let ledger = store.clone().map(|store| Ledger::start(store, &loops));
         let pipeline = Arc::new(Pipeline::new(Parts {
             registry: self.registry,
             inbox: Inbox::new(&config.dedupe, clock.clone()),
+            ledger: ledger.clone(),
             dead_letters: DeadLetters::new(egress.clone(), clock.clone(), revision),
             egress: egress.clone(),
             services: Arc::new(services),
@@ -229,7 +237,9 @@ impl AppBuilder {
                 started: clock.monotonic(),
                 worker: config.worker.clone(),
             }),
-            durable: None,
+            durable: store
+                .clone()
+                .map(|store| Durable::without_worker(Desk::new(store, pipeline.handlers()))),
             ready: {
                 let stopping = stopping.clone();
                 Arc::new(move || match () {
@@ -323,6 +333,22 @@ impl App {
     }
 }
 
+/// Connects to the database and sees to its tables.
+async fn open(settings: &StoreConfig, clock: SharedClock) -> Result<Store, BoxError> {
+    let store = Store::connect(settings, clock)?;
+    if settings.migrate {
+        store.migrate().await.map_err(|error| {
+            format!("the database cannot be brought up to date: {error}; check DATABASE_URL")
+        })?;
+    }
+    store.check().await.map_err(|error| {
+        format!(
+            "the database cannot be used: {error}; is it there, and has `hookyard migrate` run?"
+        )
+    })?;
+    Ok(store)
+}
+
 /// A service that listens.
 pub struct Running {
     /// Where it listens.
@@ -350,6 +376,9 @@ impl Running {
         let drain = async {
             self.server.wait().await;
             app.tasks.wait().await;
+            if let Some(ledger) = app.pipeline.ledger() {
+                ledger.flush().await;
+            }
             app.egress.flush().await;
             app.background.wait().await;
         };

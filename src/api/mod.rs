@@ -58,6 +58,15 @@ pub struct Durable {
 }
 
 impl Durable {
+    /// Makes one for a process that does not work off the table.
+    pub fn without_worker(desk: Desk) -> Self {
+        Self {
+            desk,
+            process_event: Arc::new(|_| Box::pin(async { Ok(Asked::Closed) })),
+            process_batch: Arc::new(|| Box::pin(async { Ok(Asked::Closed) })),
+        }
+    }
+
     /// Returns it, or 501 without a database.
     fn of<'a>(state: &'a ApiState, caller: &Caller) -> Result<&'a Self, ApiError> {
         let durable = state.durable.as_ref();

@@ -26,6 +26,8 @@ const CHECK_BUDGET: Duration = Duration::from_secs(10);
 pub struct Call {
     /// The event that is handled.
     pub event_id: EventId,
+    /// 0, and one more for every run an operator asked for: what it does is done anew.
+    pub generation: i32,
     /// The handler's name.
     pub handler: &'static str,
     /// When everything has to be over.
@@ -41,6 +43,7 @@ impl Call {
     pub(crate) fn for_check(clock: &SharedClock) -> Result<Self> {
         Ok(Self {
             event_id: EventId::new("check").ok_or_else(|| Error::permanent("bad_id"))?,
+            generation: 0,
             handler: "check",
             deadline: Deadline::after(clock, CHECK_BUDGET),
             trace: TraceContext::new_root(),
@@ -53,6 +56,14 @@ impl Call {
     /// 36 characters, so it fits Chargebee's idempotency key (at most 100) whatever the length of
     /// the event's own id.
     pub fn idempotency_key(&self, step: &str) -> Uuid {
-        derived_id(&[self.event_id.as_str(), self.handler, step])
+        match self.generation {
+            0 => derived_id(&[self.event_id.as_str(), self.handler, step]),
+            later => derived_id(&[
+                self.event_id.as_str(),
+                self.handler,
+                step,
+                &later.to_string(),
+            ]),
+        }
     }
 }

@@ -72,16 +72,23 @@ pub struct BusConfig {
 }
 
 impl BusConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, durable: bool) -> Self {
         let bus_type = bus_type(reader);
-        let mut needed = |variable: &Variable, fallback: &str| match reader.text(variable) {
+        let needed = |reader: &mut Reader<'_>, variable: &Variable, fallback: &str| match reader
+            .text(variable)
+        {
             Some(text) => text,
             None if bus_type == BusType::Pubsub => reader.required(variable),
             None => fallback.to_owned(),
         };
-        let events_topic = needed(&EVENTS_TOPIC, "hookyard-events");
-        let dead_letter_topic = needed(&DEAD_LETTER_TOPIC, "hookyard-dead-letters");
-        let project = needed(&GOOGLE_CLOUD_PROJECT, "");
+        let events_topic = needed(reader, &EVENTS_TOPIC, "hookyard-events");
+        let dead_letter_topic = if durable {
+            // The table keeps them; the topic is for those who want them there as well.
+            reader.text(&DEAD_LETTER_TOPIC).unwrap_or_default()
+        } else {
+            needed(reader, &DEAD_LETTER_TOPIC, "hookyard-dead-letters")
+        };
+        let project = needed(reader, &GOOGLE_CLOUD_PROJECT, "");
         Self {
             bus_type,
             project: Some(project).filter(|project| !project.is_empty()),

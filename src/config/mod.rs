@@ -70,9 +70,9 @@ impl Config {
         let push_auth = PushAuthConfig::read(&mut reader);
         let hasura = HasuraConfig::read(&mut reader);
         let chargebee = ChargebeeConfig::read(&mut reader);
-        let bus = BusConfig::read(&mut reader);
-        let work = WorkConfig::read(&mut reader);
         let store = StoreConfig::read(&mut reader);
+        let bus = BusConfig::read(&mut reader, store.is_some());
+        let work = WorkConfig::read(&mut reader);
         let worker = WorkerConfig::read(&mut reader, store.is_some());
         let dedupe = DedupeConfig::read(&mut reader, store.is_some());
         let telemetry = TelemetryConfig::read(&mut reader);

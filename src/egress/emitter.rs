@@ -28,15 +28,18 @@ pub struct Emitted {
 #[derive(Debug)]
 pub struct Emitter {
     cause: EventId,
+    generation: i32,
     handler: &'static str,
     emitted: Vec<Emitted>,
 }
 
 impl Emitter {
-    /// Starts collecting for `handler`, which runs because of `cause`.
-    pub fn new(cause: EventId, handler: &'static str) -> Self {
+    /// Starts collecting for `handler`, which runs because of `cause`; `generation` is 0 unless
+    /// an operator asked for another run, whose events are new ones.
+    pub fn new(cause: EventId, handler: &'static str, generation: i32) -> Self {
         Self {
             cause,
+            generation,
             handler,
             emitted: Vec::new(),
         }
@@ -55,12 +58,12 @@ impl Emitter {
             .iter()
             .filter(|other| other.event_type == E::TYPE)
             .count();
-        let id = derived_id(&[
-            self.cause.as_str(),
-            self.handler,
-            E::TYPE,
-            &index.to_string(),
-        ]);
+        let (index, later) = (index.to_string(), self.generation.to_string());
+        let mut parts = vec![self.cause.as_str(), self.handler, E::TYPE, &index];
+        if self.generation > 0 {
+            parts.push(&later);
+        }
+        let id = derived_id(&parts);
         self.emitted.push(Emitted {
             id,
             event_type: E::TYPE,
@@ -78,15 +81,16 @@ impl Emitter {
 }
 
 impl Emitted {
+    pub(super) fn handler(&self) -> &'static str {
+        self.handler
+    }
+
     /// Makes the message, with the attributes of CloudEvents' Pub/Sub binding.
     ///
     /// Source: <https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md>.
     /// Everything but the trace is the same on every run, so a second copy is the same message.
     pub(super) fn into_message(self, cause: &Event, trace: &TraceContext) -> Message {
-        let correlation = cause
-            .delivery
-            .attribute("ce-correlationid")
-            .unwrap_or(cause.id.as_str());
+        let correlation = cause.correlation_id();
         let mut attributes = vec![
             ("ce-specversion".to_owned(), "1.0".to_owned()),
             ("ce-id".to_owned(), self.id.to_string()),

@@ -12,6 +12,7 @@ use crate::brokers::{Message, Publisher};
 use crate::clock::Deadline;
 use crate::error::Error;
 use crate::event::{Event, TraceContext};
+use crate::store::outbox::OutboxRow;
 use crate::telemetry::{Metrics, SpanKind, TraceSpan, Tracer};
 
 /// The way out: two topics of one broker.
@@ -79,6 +80,38 @@ impl Egress {
             );
         }
         Ok(())
+    }
+
+    /// Makes outbox rows of what a handler emitted: the relay publishes exactly what
+    /// [`Egress::publish_emitted`] would.
+    pub fn outbox_rows(
+        &self,
+        emitted: Vec<Emitted>,
+        cause: &Event,
+        trace: &TraceContext,
+    ) -> Vec<OutboxRow> {
+        let row = |event: Emitted| {
+            let (id, event_type, handler) = (event.id, event.event_type, event.handler());
+            let message = event.into_message(cause, &trace.child());
+            OutboxRow {
+                message_id: id.to_string(),
+                topic: self.events_topic.clone(),
+                ordering_key: message.ordering_key,
+                event_type: event_type.to_owned(),
+                cause_id: cause.id.to_string(),
+                handler: handler.to_owned(),
+                correlation_id: Some(cause.correlation_id().to_owned()),
+                trace_id: Some(trace.trace_id()),
+                data: message.data,
+                attributes: message.attributes,
+            }
+        };
+        emitted.into_iter().map(row).collect()
+    }
+
+    /// Returns the topic for dead letters, when there is one.
+    pub fn dead_letter_topic(&self) -> Option<&str> {
+        Some(self.dead_letter_topic.as_str()).filter(|topic| !topic.is_empty())
     }
 
     /// Publishes a dead letter and waits until it is kept. `trace` is the span that does so; the

@@ -140,6 +140,7 @@ impl Parts {
             created_at,
             trace,
             hasura_retry,
+            from_table: false,
             delivery,
         }
     }

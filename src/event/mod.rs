@@ -109,6 +109,27 @@ pub enum Body {
     Message(Bytes),
 }
 
+/// What a row of the `events` table says.
+#[derive(Debug, Clone, Default)]
+pub struct TableRow {
+    /// The event's id.
+    pub id: String,
+    /// Its type.
+    pub event_type: String,
+    /// What it is about.
+    pub subject: Option<String>,
+    /// Its payload, as JSON.
+    pub payload: String,
+    /// When it happened.
+    pub created_at: Option<SystemTime>,
+    /// The story it belongs to.
+    pub correlation_id: Option<String>,
+    /// The event it follows from.
+    pub causation_id: Option<String>,
+    /// The trace it belongs to.
+    pub traceparent: Option<String>,
+}
+
 /// Something that happened. Immutable; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -126,6 +147,8 @@ pub struct Event {
     pub trace: Option<TraceContext>,
     /// Hasura's own retry counter, 0 on its first try.
     pub hasura_retry: Option<u64>,
+    /// Whether it was read from a table, where it is not kept as its sender wrote it.
+    pub from_table: bool,
     /// How it arrived, with the original bytes.
     pub delivery: Delivery,
 }
@@ -157,6 +180,49 @@ impl Event {
             Body::Scheduled(scheduled) => xxh3_64_with_seed(scheduled.payload(), seed),
             Body::Message(bytes) => xxh3_64_with_seed(bytes, seed),
         }
+    }
+
+    /// Makes the event that a row of the `events` table says; `None` when its id is none.
+    pub fn of_row(row: TableRow) -> Option<Self> {
+        let mut attributes = vec![("ce-id".to_owned(), row.id.clone())];
+        let mut note = |name: &str, value: Option<String>| {
+            attributes.extend(value.map(|value| (name.to_owned(), value)));
+        };
+        note("ce-type", Some(row.event_type.clone()));
+        note("ce-subject", row.subject);
+        note("ce-correlationid", row.correlation_id);
+        note("ce-causationid", row.causation_id);
+        let payload = Bytes::from(row.payload);
+        Some(Self {
+            id: EventId::new(&row.id)?,
+            event_type: EventType::new(&row.event_type),
+            trigger: None,
+            body: Body::Message(payload.clone()),
+            created_at: row.created_at,
+            trace: row.traceparent.as_deref().and_then(TraceContext::parse),
+            hasura_retry: None,
+            from_table: true,
+            delivery: Delivery {
+                data: payload,
+                attributes,
+                ..Delivery::default()
+            },
+        })
+    }
+
+    /// Returns what the event belongs to: a longer story, or itself.
+    pub fn correlation_id(&self) -> &str {
+        self.delivery
+            .attribute("ce-correlationid")
+            .unwrap_or(self.id.as_str())
+    }
+
+    /// Tells whether this is a dead letter that was published again, to be run once more.
+    pub fn is_redriven(&self) -> bool {
+        let marks = ["hookyard-redrive", "hookyard-last-time"];
+        marks
+            .iter()
+            .any(|mark| self.delivery.attribute(mark).is_some())
     }
 
     /// Returns the id under which this event is claimed.

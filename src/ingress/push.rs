@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
 use http::header::RETRY_AFTER;
+use http::{HeaderName, StatusCode};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing::Instrument;
 
 use super::body::{BodyError, read_body, refuse_encoding};
@@ -17,6 +19,9 @@ use crate::clock::SharedClock;
 use crate::event::{Event, TraceContext, unwrap_push};
 use crate::pipeline::{Outcome, Pipeline};
 use crate::telemetry::{Metrics, RequestId, SpanKind, TraceSpan};
+
+/// Says of a duplicate when it was done.
+const DEDUPE: HeaderName = HeaderName::from_static("x-hookyard-dedupe");
 
 /// What the door needs.
 pub struct PushDoor {
@@ -209,7 +214,11 @@ fn settled(outcome: &Outcome, mut span: TraceSpan) -> Response {
     match outcome {
         Outcome::DeadLettered(code) => span.fail(code.as_str()),
         Outcome::Retry(_) => span.fail(outcome.as_str()),
-        Outcome::Done | Outcome::Skipped(_) | Outcome::Duplicate | Outcome::Unrouted => {}
+        Outcome::Done
+        | Outcome::Skipped(_)
+        | Outcome::Duplicate(_)
+        | Outcome::Kept
+        | Outcome::Unrouted => {}
     }
     span.end();
     response
@@ -218,9 +227,16 @@ fn settled(outcome: &Outcome, mut span: TraceSpan) -> Response {
 /// The whole acknowledgement rule: only `Retry` asks Pub/Sub to deliver again.
 fn settle(outcome: &Outcome) -> Response {
     match outcome {
+        Outcome::Duplicate(Some(before)) => {
+            let at = OffsetDateTime::from(before.at).format(&Rfc3339);
+            let at = at.unwrap_or_default();
+            let words = format!("done; at={at}; attempt={}", before.attempt);
+            (StatusCode::OK, [(DEDUPE, words)]).into_response()
+        }
         Outcome::Done
         | Outcome::Skipped(_)
-        | Outcome::Duplicate
+        | Outcome::Duplicate(None)
+        | Outcome::Kept
         | Outcome::Unrouted
         | Outcome::DeadLettered(_) => StatusCode::OK.into_response(),
         Outcome::Retry(after) => try_again(*after),

@@ -10,7 +10,10 @@ use time::format_description::well_known::Rfc3339;
 use crate::clock::{Deadline, SharedClock};
 use crate::egress::Egress;
 use crate::error::{Class, Code, Error};
-use crate::event::{Delivery, Event, TraceContext};
+use crate::event::{Delivery, Event, TraceContext, derived_id};
+use crate::store::dead_letters::NewDeadLetter;
+use crate::store::outbox::OutboxRow;
+use crate::store::{DeliveryNote, micros_of};
 
 /// Prefix of every attribute this service adds to a dead letter.
 pub const ATTRIBUTE_PREFIX: &str = "hookyard-";
@@ -66,11 +69,115 @@ impl DeadLetters {
         cause: &Cause,
         deadline: &Deadline,
     ) -> Result<(), Error> {
-        let identity = [
-            ("event-id", event.id.to_string()),
-            ("event-type", clip(event.event_type.as_str())),
-        ];
-        self.keep(&event.delivery, identity, cause, deadline).await
+        self.keep(&event.delivery, identity(event), cause, deadline)
+            .await
+    }
+
+    /// Makes the row that keeps an event in the database.
+    pub fn row_of_event(
+        &self,
+        event: &Event,
+        cause: &Cause,
+        source: &'static str,
+        generation: i32,
+        tries: u32,
+    ) -> NewDeadLetter {
+        let trace = cause.trace.or(event.trace);
+        NewDeadLetter {
+            event_key: event.id.to_string(),
+            event_type: event.event_type.to_string(),
+            generation,
+            correlation_id: Some(event.correlation_id().to_owned()),
+            trace_id: trace.map(|trace| trace.trace_id()),
+            retry_count: i32::try_from(tries).unwrap_or(i32::MAX),
+            first_at: micros_of(
+                event
+                    .created_at
+                    .or(event.delivery.publish_time)
+                    .unwrap_or_else(|| self.clock.now()),
+            ),
+            ..self.row_of_delivery(&event.delivery, cause, source)
+        }
+    }
+
+    /// Makes the row that keeps a delivery in the database.
+    pub fn row_of_delivery(
+        &self,
+        delivery: &Delivery,
+        cause: &Cause,
+        source: &'static str,
+    ) -> NewDeadLetter {
+        let first = delivery.publish_time.unwrap_or_else(|| self.clock.now());
+        // Without an id of the message its bytes are all that tells it from others.
+        let key = delivery.message_id.clone().unwrap_or_else(|| {
+            let hash = xxhash_rust::xxh3::xxh3_128(&delivery.data);
+            format!("bytes-{hash:032x}")
+        });
+        NewDeadLetter {
+            event_key: key,
+            event_type: "undecodable".to_owned(),
+            source,
+            handler: cause.handler.map(str::to_owned),
+            generation: 0,
+            error_class: cause.class.as_str().to_owned(),
+            error_code: cause.code.to_string(),
+            error_message: cause.reason.clone(),
+            retry_count: i32::try_from(delivery.attempt.unwrap_or(1)).unwrap_or(i32::MAX),
+            message_id: delivery.message_id.clone(),
+            correlation_id: None,
+            trace_id: cause.trace.map(|trace| trace.trace_id()),
+            original: delivery.data.to_vec(),
+            delivery: DeliveryNote::of(delivery).to_json(),
+            first_at: micros_of(first),
+        }
+    }
+
+    /// Makes the outbox rows of the copy for the dead-letter topic, if there is one.
+    pub fn outbox_of_event(&self, event: &Event, cause: &Cause) -> Vec<OutboxRow> {
+        let key = event.id.as_str();
+        self.outbox(&event.delivery, identity(event), key, cause)
+    }
+
+    /// As [`DeadLetters::outbox_of_event`], for a delivery that holds no event.
+    pub fn outbox_of_delivery(&self, delivery: &Delivery, cause: &Cause) -> Vec<OutboxRow> {
+        let key = delivery.message_id.as_deref().unwrap_or_default();
+        self.outbox(delivery, [], key, cause)
+    }
+
+    fn outbox<const N: usize>(
+        &self,
+        delivery: &Delivery,
+        identity: [(&str, String); N],
+        key: &str,
+        cause: &Cause,
+    ) -> Vec<OutboxRow> {
+        let Some(topic) = self.egress.dead_letter_topic() else {
+            return Vec::new();
+        };
+        let attributes = self.attributes(delivery, identity, cause);
+        let handler = cause.handler.unwrap_or("none");
+        let time = rfc3339(self.clock.now());
+        self.parts(&delivery.data, attributes)
+            .into_iter()
+            .map(|(data, attributes)| {
+                let part = data.len().to_string();
+                let number = attributes.iter().find(|(name, _)| name == PART);
+                let number = number.map_or("1/1", |(_, number)| number.as_str());
+                let parts = ["dead_letter_copy", key, handler, &time, number, &part];
+                OutboxRow {
+                    message_id: derived_id(&parts).to_string(),
+                    topic: topic.to_owned(),
+                    ordering_key: None,
+                    event_type: "dead_letter".to_owned(),
+                    cause_id: key.to_owned(),
+                    handler: handler.to_owned(),
+                    correlation_id: None,
+                    trace_id: cause.trace.map(|trace| trace.trace_id()),
+                    data,
+                    attributes,
+                }
+            })
+            .collect()
     }
 
     /// Keeps a delivery that holds no event.
@@ -93,6 +200,21 @@ impl DeadLetters {
         cause: &Cause,
         deadline: &Deadline,
     ) -> Result<(), Error> {
+        let attributes = self.attributes(delivery, identity, cause);
+        for (data, attributes) in self.parts(&delivery.data, attributes) {
+            self.egress
+                .publish_dead_letter(data, attributes, cause.trace.as_ref(), deadline)
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn attributes<const N: usize>(
+        &self,
+        delivery: &Delivery,
+        identity: [(&str, String); N],
+        cause: &Cause,
+    ) -> Vec<(String, String)> {
         let now = self.clock.now();
         let mut ours = vec![
             ("reason", clip(&cause.reason)),
@@ -128,41 +250,41 @@ impl DeadLetters {
             .iter()
             .filter(|(name, _)| !name.starts_with(ATTRIBUTE_PREFIX) || name == PART);
         attributes.extend(original.take(room).cloned());
-        self.publish(&delivery.data, attributes, cause.trace.as_ref(), deadline)
-            .await
+        attributes
     }
 
-    /// Publishes the bytes as one message, or in parts numbered `1/2`, `2/2` when the broker
-    /// would refuse the whole: handing it back instead would send it round for days.
-    async fn publish(
+    /// Makes one message of the bytes, or parts numbered `1/2`, `2/2` when the broker would
+    /// refuse the whole: handing it back instead would send it round for days.
+    fn parts(
         &self,
         data: &Bytes,
         attributes: Vec<(String, String)>,
-        trace: Option<&TraceContext>,
-        deadline: &Deadline,
-    ) -> Result<(), Error> {
+    ) -> Vec<(Bytes, Vec<(String, String)>)> {
         let labels: usize = attributes.iter().map(|(k, v)| k.len() + v.len()).sum();
         let most = self.egress.max_message_bytes();
         // Endless labels are cut by the broker's limits, so half of it is always there.
         let room = most.saturating_sub(labels + PART_BYTES).max(most / 2);
         if data.len() <= room {
-            return self
-                .egress
-                .publish_dead_letter(data.clone(), attributes, trace, deadline)
-                .await;
+            return vec![(data.clone(), attributes)];
         }
         let count = data.len().div_ceil(room);
-        for part in 0..count {
-            let bytes = data.slice(part * room..data.len().min((part + 1) * room));
-            let mut attributes = attributes.clone();
-            let number = format!("{}/{count}", part + 1);
-            attributes.push((PART.to_owned(), number));
-            self.egress
-                .publish_dead_letter(bytes, attributes, trace, deadline)
-                .await?;
-        }
-        Ok(())
+        (0..count)
+            .map(|part| {
+                let bytes = data.slice(part * room..data.len().min((part + 1) * room));
+                let mut attributes = attributes.clone();
+                let number = format!("{}/{count}", part + 1);
+                attributes.push((PART.to_owned(), number));
+                (bytes, attributes)
+            })
+            .collect()
     }
+}
+
+fn identity(event: &Event) -> [(&'static str, String); 2] {
+    [
+        ("event-id", event.id.to_string()),
+        ("event-type", clip(event.event_type.as_str())),
+    ]
 }
 
 fn rfc3339(time: SystemTime) -> String {

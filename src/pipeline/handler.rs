@@ -16,6 +16,7 @@ use crate::egress::{Emitted, Emitter};
 use crate::error::Result;
 use crate::event::contracts::DomainEvent;
 use crate::event::{Body, Change, Event, Scheduled, parse_json};
+use crate::store::Write;
 
 /// Typed business logic for one or more event types.
 ///
@@ -37,6 +38,17 @@ pub trait Handler: Send + Sync + 'static {
     /// one-off triggers, [`Json<T>`] for domain events.
     type Payload: Payload;
 
+    /// What to do when an operator has Hasura deliver an event again that was completed long ago;
+    /// needs a database, which tells such a delivery from a late repeat.
+    const ON_REDELIVERY: Repeated = Repeated::Skip;
+
+    /// Whether a replay of processed events runs it; `Skip` for what must not happen again, such
+    /// as a mail to a customer.
+    const REPLAY: Repeated = Repeated::Run;
+
+    /// Where its effects are. [`Effects::Transaction`] saves a write for every event.
+    const EFFECTS: Effects = Effects::Anywhere;
+
     /// Returns the conditions under which it wants to run.
     fn when(&self) -> When {
         When::always()
@@ -52,6 +64,35 @@ pub trait Handler: Send + Sync + 'static {
         cx: &Context,
         payload: Self::Payload,
     ) -> impl Future<Output = Result<Completion>> + Send;
+}
+
+/// What to do with an event that was completed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeated {
+    /// Nothing; it is counted and can be seen.
+    Skip,
+    /// It is run again.
+    Run,
+}
+
+impl Repeated {
+    /// Returns the word used where handlers are described.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Run => "run",
+        }
+    }
+}
+
+/// Where a handler's effects are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effects {
+    /// Anywhere: the event is claimed before the handler runs.
+    Anywhere,
+    /// Only in [`Context::write`] and [`Context::emit`]: two runs at once do no harm, because one
+    /// of them is undone, so nothing has to be claimed before.
+    Transaction,
 }
 
 /// How a handler ended well.
@@ -119,6 +160,8 @@ pub struct Context {
     event: Arc<Event>,
     call: Call,
     emitter: Mutex<Emitter>,
+    /// `None` without a database.
+    writes: Option<Mutex<Vec<Write>>>,
 }
 
 /// The upstreams of the service.
@@ -130,13 +173,23 @@ pub struct Services {
 }
 
 impl Context {
-    pub(super) fn new(services: Arc<Services>, event: Arc<Event>, call: Call) -> Self {
-        let emitter = Mutex::new(Emitter::new(event.id.clone(), call.handler));
+    pub(super) fn new(
+        services: Arc<Services>,
+        event: Arc<Event>,
+        call: Call,
+        durable: bool,
+    ) -> Self {
+        let emitter = Mutex::new(Emitter::new(
+            event.id.clone(),
+            call.handler,
+            call.generation,
+        ));
         Self {
             services,
             event,
             call,
             emitter,
+            writes: durable.then(Mutex::default),
         }
     }
 
@@ -187,11 +240,36 @@ impl Context {
             .emit(event)
     }
 
-    pub(super) fn into_parts(self) -> (Call, Vec<Emitted>) {
+    /// Tells whether there is a database, so that [`Context::write`] can be used.
+    pub fn is_durable(&self) -> bool {
+        self.writes.is_some()
+    }
+
+    /// Runs a statement in the transaction that completes this run, after the handler has
+    /// returned without an error: it lasts together with the completion and what was emitted, or
+    /// not at all.
+    ///
+    /// # Errors
+    /// [`Error::Never`](crate::error::Error::Never) without a database.
+    pub fn write(&self, write: Write) -> Result<()> {
+        let Some(writes) = &self.writes else {
+            return Err(crate::error::Error::permanent("needs_database"));
+        };
+        writes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(write);
+        Ok(())
+    }
+
+    pub(super) fn into_parts(self) -> (Vec<Emitted>, Vec<Write>) {
         let emitter = self
             .emitter
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        (self.call, emitter.into_emitted())
+        let writes = self
+            .writes
+            .map(|writes| writes.into_inner().unwrap_or_else(PoisonError::into_inner));
+        (emitter.into_emitted(), writes.unwrap_or_default())
     }
 }

@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_lc_rs::digest;
 use moka::policy::EvictionPolicy;
@@ -21,12 +22,45 @@ pub enum Claim {
     /// Nobody has run it, so the caller does.
     Ours(Guard),
     /// It was completed before.
-    Done {
-        /// Whether what came then said the same as what comes now.
-        same_content: bool,
-    },
+    Done(Earlier),
     /// Somebody runs it at this moment.
     InFlight(Waiter),
+}
+
+/// A run that was completed before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    /// When it was completed.
+    pub at: SystemTime,
+    /// On which try, from 1.
+    pub attempt: u32,
+    /// Whether what came then said the same as what comes now.
+    pub same_content: bool,
+    /// A hash of the id of the message it came in.
+    pub message: Option<NonZeroU64>,
+    /// Hasura's retry counter then.
+    pub hasura_retry: Option<u32>,
+}
+
+/// What is remembered of a delivery, to tell repeats apart. `None` where there is nothing to tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// A hash of what the event says.
+    pub content: Option<NonZeroU64>,
+    /// A hash of the message's id.
+    pub message: Option<NonZeroU64>,
+    /// Hasura's retry counter.
+    pub hasura_retry: Option<u32>,
+}
+
+impl Marks {
+    /// Tells whether two deliveries may say the same.
+    pub fn same_content(&self, other: Option<NonZeroU64>) -> bool {
+        match (self.content, other) {
+            (Some(one), Some(other)) => one == other,
+            (None, _) | (_, None) => true,
+        }
+    }
 }
 
 /// How a run ended, for those who waited for it.
@@ -81,7 +115,8 @@ pub struct Inbox {
 #[derive(Debug, Clone, Copy)]
 struct Done {
     at: Instant,
-    fingerprint: u64,
+    attempt: u32,
+    marks: Marks,
 }
 
 impl Inbox {
@@ -102,8 +137,9 @@ impl Inbox {
         }
     }
 
-    /// Asks for the right to run `handler` for the event.
-    pub fn claim(&self, handler: &str, id: &str, fingerprint: u64) -> Claim {
+    /// Asks for the right to run `handler` for the event. `again` asks for it also when it was
+    /// completed before.
+    pub fn claim(&self, handler: &str, id: &str, marks: Marks, again: bool) -> Claim {
         let key = key(handler, id);
         let mut running = self.running();
         if let Some(slot) = running.get_mut(&key) {
@@ -111,19 +147,25 @@ impl Inbox {
             return Claim::InFlight(Waiter(sender.subscribe()));
         }
         // Looked up under the lock: a run remembers its key before it gives up its place.
-        if let Some(done) = self.done.get(&key)
-            && self.clock.monotonic().saturating_duration_since(done.at) < self.ttl
-        {
-            return Claim::Done {
-                same_content: done.fingerprint == fingerprint,
-            };
+        if !again && let Some(done) = self.done.get(&key) {
+            let age = self.clock.monotonic().saturating_duration_since(done.at);
+            if age < self.ttl {
+                let now = self.clock.now();
+                return Claim::Done(Earlier {
+                    at: now.checked_sub(age).unwrap_or(now),
+                    attempt: done.attempt,
+                    same_content: marks.same_content(done.marks.content),
+                    message: done.marks.message,
+                    hasura_retry: done.marks.hasura_retry,
+                });
+            }
         }
         running.insert(key, None);
         drop(running);
         Claim::Ours(Guard {
             inbox: self.clone(),
             key,
-            fingerprint,
+            marks,
             ending: Ending::Released,
         })
     }
@@ -144,21 +186,37 @@ impl Inbox {
 pub struct Guard {
     inbox: Inbox,
     key: Key,
-    fingerprint: u64,
+    marks: Marks,
     ending: Ending,
 }
 
 impl Guard {
-    /// Remembers the event as done.
-    pub fn complete(mut self) {
+    /// Remembers the event as done, on this try.
+    pub fn complete(self, attempt: u32) {
+        let marks = self.marks;
         let at = self.inbox.clock.monotonic();
-        self.inbox.done.insert(
-            self.key,
-            Done {
-                at,
-                fingerprint: self.fingerprint,
+        self.remember(Done { at, attempt, marks });
+    }
+
+    /// Remembers that the event was done before, as somebody else knows.
+    pub fn was_completed(self, earlier: &Earlier, content: Option<NonZeroU64>) {
+        let clock = &self.inbox.clock;
+        let age = clock.now().duration_since(earlier.at).unwrap_or_default();
+        let now = clock.monotonic();
+        let done = Done {
+            at: now.checked_sub(age).unwrap_or(now),
+            attempt: earlier.attempt,
+            marks: Marks {
+                content,
+                message: earlier.message,
+                hasura_retry: earlier.hasura_retry,
             },
-        );
+        };
+        self.remember(done);
+    }
+
+    fn remember(mut self, done: Done) {
+        self.inbox.done.insert(self.key, done);
         self.ending = Ending::Completed;
     }
 }
@@ -204,6 +262,13 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
+    fn says(content: u64) -> Marks {
+        Marks {
+            content: NonZeroU64::new(content),
+            ..Marks::default()
+        }
+    }
+
     fn inbox(capacity: u64) -> (Inbox, Arc<ManualClock>) {
         let clock = ManualClock::start();
         let config = DedupeConfig {
@@ -216,52 +281,65 @@ mod tests {
     #[test]
     fn a_claim_that_was_dropped_can_be_taken_again() {
         let (inbox, _) = inbox(10);
-        drop(inbox.claim("h", "e", 1));
-        assert!(matches!(inbox.claim("h", "e", 1), Claim::Ours(_)));
+        drop(inbox.claim("h", "e", says(1), false));
+        assert!(matches!(
+            inbox.claim("h", "e", says(1), false),
+            Claim::Ours(_)
+        ));
     }
 
     #[test]
     fn a_completed_claim_is_done_for_its_handler_only() {
         let (inbox, _) = inbox(10);
-        let Claim::Ours(guard) = inbox.claim("h", "e", 1) else {
+        let Claim::Ours(guard) = inbox.claim("h", "e", says(1), false) else {
             panic!("not ours")
         };
-        guard.complete();
+        guard.complete(1);
         assert!(matches!(
-            inbox.claim("h", "e", 1),
-            Claim::Done { same_content: true }
+            inbox.claim("h", "e", says(1), false),
+            Claim::Done(Earlier {
+                same_content: true,
+                ..
+            })
         ));
         assert!(matches!(
-            inbox.claim("h", "e", 2),
-            Claim::Done {
-                same_content: false
-            }
+            inbox.claim("h", "e", says(2), false),
+            Claim::Done(Earlier {
+                same_content: false,
+                ..
+            })
         ));
-        assert!(matches!(inbox.claim("other", "e", 1), Claim::Ours(_)));
+        assert!(matches!(
+            inbox.claim("other", "e", says(1), false),
+            Claim::Ours(_)
+        ));
     }
 
     #[test]
     fn a_key_is_forgotten_after_its_time() {
         let (inbox, clock) = inbox(10);
-        let Claim::Ours(guard) = inbox.claim("h", "e", 1) else {
+        let Claim::Ours(guard) = inbox.claim("h", "e", says(1), false) else {
             panic!("not ours")
         };
-        guard.complete();
+        guard.complete(1);
         clock.advance(Duration::from_secs(61));
-        assert!(matches!(inbox.claim("h", "e", 1), Claim::Ours(_)));
+        assert!(matches!(
+            inbox.claim("h", "e", says(1), false),
+            Claim::Ours(_)
+        ));
     }
 
     #[test]
     fn the_number_of_remembered_keys_is_bounded() {
         let (inbox, _) = inbox(10);
         for n in 0..100 {
-            if let Claim::Ours(guard) = inbox.claim("h", &n.to_string(), 1) {
-                guard.complete();
+            if let Claim::Ours(guard) = inbox.claim("h", &n.to_string(), says(1), false) {
+                guard.complete(1);
             }
         }
         assert!(inbox.remembered() <= 10);
         assert!(
-            matches!(inbox.claim("h", "99", 1), Claim::Done { .. }),
+            matches!(inbox.claim("h", "99", says(1), false), Claim::Done(_)),
             "newest are kept"
         );
     }
@@ -269,8 +347,8 @@ mod tests {
     #[tokio::test]
     async fn waiters_learn_that_the_run_was_given_up() {
         let (inbox, clock) = inbox(10);
-        let guard = inbox.claim("h", "e", 1);
-        let Claim::InFlight(waiter) = inbox.claim("h", "e", 1) else {
+        let guard = inbox.claim("h", "e", says(1), false);
+        let Claim::InFlight(waiter) = inbox.claim("h", "e", says(1), false) else {
             panic!("free")
         };
         drop(guard);

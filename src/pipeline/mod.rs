@@ -1,11 +1,15 @@
 //! What happens to every event: route, claim, handle, settle.
 
+mod batcher;
 mod dead_letters;
 mod detach;
+mod durable;
 mod handler;
 mod inbox;
+mod ledger;
 mod outcome;
 mod registry;
+mod repeats;
 mod run;
 mod unrouted;
 
@@ -19,9 +23,10 @@ use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 
 pub use dead_letters::{ATTRIBUTE_PREFIX, Cause, DeadLetters};
-pub use handler::{Completion, Context, Handler, Json, Payload, Services};
-pub use inbox::{Claim, Ending, Guard, Inbox, Waiter};
-pub use outcome::Outcome;
+pub use handler::{Completion, Context, Effects, Handler, Json, Payload, Repeated, Services};
+pub use inbox::{Claim, Earlier, Ending, Guard, Inbox, Marks, Waiter};
+pub use ledger::Ledger;
+pub use outcome::{Before, Outcome};
 pub use registry::{HandlerInfo, Registration, Registry, RegistryError, Routes, When};
 pub use unrouted::UnroutedInfo;
 
@@ -30,9 +35,12 @@ use crate::config::WorkConfig;
 use crate::egress::Egress;
 use crate::error::{Class, Code};
 use crate::event::{Event, Undecodable};
+use crate::store::commit::Bury;
+use crate::store::inbox::Mode;
 use crate::telemetry::{Metrics, Tracer};
 use detach::Detach;
 use outcome::Ran;
+use run::Job;
 use unrouted::Unrouted;
 
 /// Kept back from the ack deadline for the answer's way home.
@@ -47,12 +55,67 @@ pub struct Budget {
     pub settle: Deadline,
 }
 
+/// On what terms an event is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Which run of it.
+    pub mode: Mode,
+    /// Where it came from, for its dead letter: `push`, `events`, `subscription`.
+    pub source: &'static str,
+    /// The only handler that is to run it.
+    pub handler: Option<String>,
+    /// Whether it is a replay, which not every handler takes part in.
+    pub replay: bool,
+}
+
+impl Terms {
+    /// Those of a delivery.
+    pub const PUSHED: Self = Self {
+        mode: Mode::Generation(0),
+        source: "push",
+        handler: None,
+        replay: false,
+    };
+
+    fn wants(&self, route: &Registration) -> bool {
+        let named = self
+            .handler
+            .as_deref()
+            .is_none_or(|name| name == route.name);
+        named && (!self.replay || route.replay() == Repeated::Run)
+    }
+}
+
+/// What became of an event, with what its door has to know to try it again itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why, when it did not end well.
+    pub failure: Option<Failed>,
+}
+
+/// Why an event did not end well. Holds words of this program only, no values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The handler at fault.
+    pub handler: &'static str,
+    /// Whether trying again can help.
+    pub class: Class,
+    /// Machine-readable; `breaker_open` was no try at all.
+    pub code: Code,
+    /// For people.
+    pub message: String,
+}
+
 /// The parts a pipeline is made of.
 pub struct Parts {
     /// Who takes which events.
     pub registry: Registry,
     /// Who has run what.
     pub inbox: Inbox,
+    /// The durable inbox; `None` without a database.
+    pub ledger: Option<Arc<Ledger>>,
     /// Where failures are kept.
     pub dead_letters: DeadLetters,
     /// Where emitted events go.
@@ -125,40 +188,68 @@ impl Pipeline {
     ) -> Outcome {
         let pipeline = Arc::clone(self);
         self.to_its_end(async move {
-            let outcome = pipeline.run(Arc::new(event), budget).await;
+            let settled = pipeline.run(Arc::new(event), &Terms::PUSHED, budget).await;
             drop(place);
-            outcome
+            settled.outcome
         })
         .await
+        .unwrap_or(Outcome::Retry(Outcome::SOON))
     }
 
-    async fn to_its_end(&self, work: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
+    /// Runs an event on other terms than those of a delivery: out of the `events` table, a dead
+    /// letter once more, a replay. Goes on when the caller is dropped, as [`Pipeline::process`].
+    pub async fn run_on(
+        self: &Arc<Self>,
+        event: Arc<Event>,
+        terms: Terms,
+        budget: Budget,
+    ) -> Settled {
+        let pipeline = Arc::clone(self);
+        self.to_its_end(async move { pipeline.run(event, &terms, budget).await })
+            .await
+            .unwrap_or(Settled {
+                outcome: Outcome::Retry(Outcome::SOON),
+                failure: None,
+            })
+    }
+
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         // Handlers' panics are caught closer; this is the net below the pipeline itself.
         let work = AssertUnwindSafe(work).catch_unwind();
-        Detach::new(&self.parts.tasks, work)
-            .await
-            .unwrap_or(Outcome::Retry(Outcome::SOON))
+        Detach::new(&self.parts.tasks, work).await.ok()
     }
 
-    async fn run(&self, event: Arc<Event>, budget: Budget) -> Outcome {
+    async fn run(&self, event: Arc<Event>, terms: &Terms, budget: Budget) -> Settled {
         let started = self.parts.clock.monotonic();
         self.observe_age(&event);
         let outcome = match self.parts.registry.routes(&event) {
-            Routes::Unknown => return self.unrouted(&event),
+            Routes::Unknown => return self.keep_unrouted(&event, terms, &budget).await,
             Routes::Unwanted => {
                 self.count("none", "skipped");
                 let ran = Ran::skipped("no condition holds");
                 return self.report(&event, &[ran], started);
             }
-            Routes::To(routes) => match routes.as_slice() {
-                [only] => vec![self.run_handler(only, &event, &budget).await],
-                several => {
-                    let runs = several
-                        .iter()
-                        .map(|it| self.run_handler(it, &event, &budget));
-                    join_all(runs).await
+            Routes::To(mut routes) => {
+                routes.retain(|route| terms.wants(route));
+                let job = |registration| Job {
+                    registration,
+                    event: &event,
+                    budget: &budget,
+                    mode: terms.mode,
+                    source: terms.source,
+                };
+                match routes.as_slice() {
+                    [] => vec![Ran::skipped("no handler is to run it again")],
+                    [only] => vec![self.run_handler(&job(only)).await],
+                    several => {
+                        let jobs: Vec<Job<'_>> = several.iter().map(|it| job(it)).collect();
+                        join_all(jobs.iter().map(|job| self.run_handler(job))).await
+                    }
                 }
-            },
+            }
         };
         self.report(&event, &outcome, started)
     }
@@ -178,14 +269,37 @@ impl Pipeline {
                 handler: None,
                 trace: None,
             };
-            let kept = pipeline
-                .parts
-                .dead_letters
-                .keep_delivery(&undecodable.delivery, &cause, &budget.settle)
-                .await;
+            let delivery = &undecodable.delivery;
+            let letters = &pipeline.parts.dead_letters;
+            let kept = match &pipeline.parts.ledger {
+                None => {
+                    letters
+                        .keep_delivery(delivery, &cause, &budget.settle)
+                        .await
+                }
+                Some(_) => {
+                    let bury = Bury {
+                        dead_letter: letters.row_of_delivery(delivery, &cause, "push"),
+                        outbox: letters.outbox_of_delivery(delivery, &cause),
+                    };
+                    pipeline.bury(bury, &budget).await
+                }
+            };
             pipeline.settle_undecodable(&undecodable, cause, kept)
         };
-        self.to_its_end(work).await
+        self.to_its_end(work)
+            .await
+            .unwrap_or(Outcome::Retry(Outcome::SOON))
+    }
+
+    /// Returns the durable inbox, when there is a database.
+    pub fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.parts.ledger.as_ref()
+    }
+
+    /// Tells whether anybody may want an event, so that it is worth keeping.
+    pub fn is_wanted(&self, event: &Event) -> bool {
+        matches!(self.parts.registry.routes(event), Routes::To(_))
     }
 
     /// Describes the handlers.

@@ -1,12 +1,22 @@
 //! What became of an event, and the one log line that says so.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::dead_letters::Cause;
-use super::{Completion, Pipeline};
-use crate::error::{Code, Error};
+use super::{Budget, Completion, Failed, Pipeline, Settled, Terms};
+use crate::error::{Class, Code, Error};
 use crate::event::{Event, Undecodable};
+use crate::store::commit::{Bury, Kept, Step};
+
+/// When and how a duplicate was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// When.
+    pub at: SystemTime,
+    /// On which try, from 1.
+    pub attempt: u32,
+}
 
 /// What became of an event. Each door turns it into its own answer in one `match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +25,10 @@ pub enum Outcome {
     Done,
     /// There was nothing to do, and why.
     Skipped(&'static str),
-    /// Every handler had done it before.
-    Duplicate,
+    /// Every handler had done it before; the last of them then, as far as that is known.
+    Duplicate(Option<Before>),
+    /// It is kept and will be run later.
+    Kept,
     /// Nobody takes this event type.
     Unrouted,
     /// It cannot be processed and is kept as a dead letter, with this code.
@@ -34,7 +46,8 @@ impl Outcome {
         match self {
             Self::Done => "done",
             Self::Skipped(_) => "skipped",
-            Self::Duplicate => "duplicate",
+            Self::Duplicate(_) => "duplicate",
+            Self::Kept => "kept",
             Self::Unrouted => "unrouted",
             Self::DeadLettered(_) => "dead_lettered",
             Self::Retry(_) => "retry",
@@ -46,8 +59,8 @@ impl Outcome {
         match self {
             Self::Unrouted => 0,
             Self::Skipped(_) => 1,
-            Self::Duplicate => 2,
-            Self::Done => 3,
+            Self::Duplicate(_) => 2,
+            Self::Done | Self::Kept => 3,
             Self::DeadLettered(_) => 4,
             Self::Retry(_) => 5, // or a handler that failed for the moment would be forgotten
         }
@@ -83,9 +96,12 @@ impl Ran {
 impl Pipeline {
     /// Joins the outcomes of all handlers and writes the event's line. The only place that logs
     /// how an event ended.
-    pub(super) fn report(&self, event: &Event, runs: &[Ran], started: Instant) -> Outcome {
+    pub(super) fn report(&self, event: &Event, runs: &[Ran], started: Instant) -> Settled {
         let Some(first) = runs.iter().max_by_key(|ran| ran.outcome.weight()) else {
-            return Outcome::Retry(Outcome::SOON);
+            return Settled {
+                outcome: Outcome::Retry(Outcome::SOON),
+                failure: None,
+            };
         };
         let elapsed = self
             .parts
@@ -113,7 +129,7 @@ impl Pipeline {
         }
         match (&first.outcome, &first.error) {
             (Outcome::Skipped(why), _) => line!(info, "event skipped", reason = *why),
-            (Outcome::Duplicate, _) => line!(info, "event was processed before"),
+            (Outcome::Duplicate(_), _) => line!(info, "event was processed before"),
             (Outcome::DeadLettered(code), Some(error)) => {
                 line!(error, "event dead-lettered", error.code = code.as_str(), error.message = %error);
             }
@@ -130,13 +146,77 @@ impl Pipeline {
             }
             _ => line!(info, "event processed"),
         }
-        runs.iter()
+        let outcome = runs
+            .iter()
             .filter_map(|ran| match ran.outcome {
                 Outcome::Retry(after) => Some(after),
                 _ => None,
             })
             .max()
-            .map_or_else(|| first.outcome.clone(), Outcome::Retry)
+            .map_or_else(|| first.outcome.clone(), Outcome::Retry);
+        let failure = first.error.as_ref().map(|error| Failed {
+            handler,
+            class: error.class(),
+            code: error.code(),
+            message: error.to_string(),
+        });
+        Settled { outcome, failure }
+    }
+
+    /// Says that nobody takes an event, and keeps it where there is a database: whoever adds the
+    /// handler later finds it there.
+    pub(super) async fn keep_unrouted(
+        &self,
+        event: &Event,
+        terms: &Terms,
+        budget: &Budget,
+    ) -> Settled {
+        let outcome = self.unrouted(event);
+        if self.parts.ledger.is_none() {
+            return Settled {
+                outcome,
+                failure: None,
+            };
+        }
+        let cause = Cause {
+            reason: "no handler takes this event type".to_owned(),
+            class: Class::Permanent,
+            code: Code::new("unrouted"),
+            handler: None,
+            trace: event.trace,
+        };
+        let letters = &self.parts.dead_letters;
+        let bury = Bury {
+            dead_letter: letters.row_of_event(event, &cause, terms.source, 0, 1),
+            outbox: Vec::new(),
+        };
+        match self.bury(bury, budget).await {
+            Ok(()) => Settled {
+                outcome,
+                failure: None,
+            },
+            Err(error) => Settled {
+                outcome: Outcome::Retry(Outcome::SOON),
+                failure: Some(Failed {
+                    handler: "unrouted",
+                    class: error.class(),
+                    code: error.code(),
+                    message: error.to_string(),
+                }),
+            },
+        }
+    }
+
+    /// Keeps a dead letter of something that no handler has run.
+    pub(super) async fn bury(&self, bury: Bury, budget: &Budget) -> Result<(), Error> {
+        let Some(ledger) = &self.parts.ledger else {
+            return Ok(());
+        };
+        let step = Step::Bury(Box::new(bury));
+        match ledger.keep(step, &budget.settle).await? {
+            Kept::Refused(error) => Err(error),
+            Kept::Done | Kept::NotOurs => Ok(()),
+        }
     }
 
     pub(super) fn unrouted(&self, event: &Event) -> Outcome {

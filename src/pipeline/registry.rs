@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::handler::{Completion, Context, Handler, Payload};
+use super::handler::{Completion, Context, Effects, Handler, Payload, Repeated};
 use crate::error::Result;
 use crate::event::{Body, Event, Op};
 
@@ -139,6 +139,9 @@ pub struct Registration {
     events: &'static [&'static str],
     about: &'static str,
     when: When,
+    on_redelivery: Repeated,
+    replay: Repeated,
+    effects: Effects,
     handler: Box<dyn AnyHandler>,
 }
 
@@ -150,6 +153,21 @@ impl Registration {
     /// Returns the event types it takes.
     pub fn events(&self) -> &'static [&'static str] {
         self.events
+    }
+
+    /// Returns what it does with what an operator has delivered again.
+    pub fn on_redelivery(&self) -> Repeated {
+        self.on_redelivery
+    }
+
+    /// Returns whether replays run it.
+    pub fn replay(&self) -> Repeated {
+        self.replay
+    }
+
+    /// Returns where its effects are.
+    pub fn effects(&self) -> Effects {
+        self.effects
     }
 
     /// Returns the conditions under which it takes them.
@@ -169,6 +187,10 @@ pub struct HandlerInfo {
     pub handler: &'static str,
     /// What it does.
     pub about: &'static str,
+    /// `skip` or `run` what an operator has Hasura deliver again.
+    pub on_redelivery: &'static str,
+    /// Whether replays `skip` or `run` it.
+    pub replay: &'static str,
 }
 
 /// Something is wrong with the list of handlers.
@@ -229,6 +251,9 @@ impl Registry {
             events: H::EVENTS,
             about: H::ABOUT,
             when: handler.when(),
+            on_redelivery: H::ON_REDELIVERY,
+            replay: H::REPLAY,
+            effects: H::EFFECTS,
             handler: Box::new(handler),
         });
         for event in H::EVENTS {
@@ -272,6 +297,8 @@ impl Registry {
                 condition: registration.when.to_string(),
                 handler: registration.name,
                 about: registration.about,
+                on_redelivery: registration.on_redelivery.as_str(),
+                replay: registration.replay.as_str(),
             })
             .collect()
     }

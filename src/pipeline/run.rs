@@ -7,39 +7,68 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 
 use super::dead_letters::Cause;
+use super::durable::Hold;
 use super::inbox::{Claim, Ending, Guard};
-use super::outcome::Ran;
+use super::outcome::{Before, Ran};
 use super::registry::Registration;
+use super::repeats::{Repeat, marks_of};
 use super::{Budget, Completion, Context, Outcome, Pipeline};
 use crate::clients::Call;
+use crate::egress::Emitted;
 use crate::error::{Class, Error};
 use crate::event::{Event, TraceContext};
+use crate::store::Write;
+use crate::store::inbox::Mode;
 use crate::telemetry::SpanKind;
 
 /// So many panics on one event and it becomes a dead letter.
 const MAX_PANICS: u32 = 3;
 
+/// What is to be run: an event for one handler, and on what terms.
+pub(super) struct Job<'a> {
+    pub(super) registration: &'a Registration,
+    pub(super) event: &'a Arc<Event>,
+    pub(super) budget: &'a Budget,
+    pub(super) mode: Mode,
+    /// Where the event came from, for its dead letter.
+    pub(super) source: &'static str,
+}
+
+impl Job<'_> {
+    pub(super) fn handler(&self) -> &'static str {
+        self.registration.name
+    }
+
+    /// Tells whether somebody asked for this run although there was one before.
+    pub(super) fn is_again(&self) -> bool {
+        self.mode != Mode::Generation(0)
+    }
+}
+
+/// What a handler that succeeded leaves behind.
+pub(super) struct Finished {
+    pub(super) completion: Completion,
+    pub(super) emitted: Vec<Emitted>,
+    pub(super) writes: Vec<Write>,
+}
+
 impl Pipeline {
-    pub(super) async fn run_handler(
-        &self,
-        registration: &Registration,
-        event: &Arc<Event>,
-        budget: &Budget,
-    ) -> Ran {
-        let handler = registration.name;
+    pub(super) async fn run_handler(&self, job: &Job<'_>) -> Ran {
+        let handler = job.handler();
         let started = self.parts.clock.monotonic();
-        let guard = match self.claim(handler, event, budget).await {
-            Ok(guard) => guard,
-            Err(outcome) => {
+        let (guard, hold) = match self.claim(job).await {
+            Ok(held) => held,
+            Err((outcome, error)) => {
                 self.count(handler, outcome.as_str());
                 return Ran {
                     handler,
                     outcome,
-                    error: None,
+                    error,
                 };
             }
         };
-        let parent = event.trace.as_ref();
+        let attempt = hold.attempt();
+        let parent = job.event.trace.as_ref();
         let trace = parent.map_or_else(TraceContext::new_root, TraceContext::child);
         let mut span = self.parts.tracer.span(
             SpanKind::Internal,
@@ -53,11 +82,11 @@ impl Pipeline {
             handler.name = handler,
             span_id = trace.span_number()
         );
-        let result = self
-            .handle(registration, event, &trace, budget)
-            .instrument(lines)
-            .await;
-        let (outcome, error) = self.settle(handler, event, &trace, result, budget).await;
+        let result = self.handle(job, &hold, &trace).instrument(lines).await;
+        let (outcome, error) = match hold {
+            Hold::Memory => self.settle(job, &trace, result).await,
+            hold => self.settle_durably(job, hold, &trace, result).await,
+        };
         span.set("outcome", outcome.as_str());
         if let Some(error) = &error {
             span.fail(error.code().as_str());
@@ -65,7 +94,7 @@ impl Pipeline {
         span.end();
         // Retry drops the guard instead, which gives the claim back.
         if !matches!(outcome, Outcome::Retry(_)) {
-            guard.complete();
+            guard.complete(attempt);
         }
         let elapsed = self
             .parts
@@ -92,56 +121,103 @@ impl Pipeline {
     }
 
     /// Takes the right to run, or says what has become of the event already.
-    async fn claim(
-        &self,
-        handler: &'static str,
-        event: &Event,
-        budget: &Budget,
-    ) -> Result<Guard, Outcome> {
-        let id = event.claim_id();
-        match self.parts.inbox.claim(handler, &id, event.fingerprint()) {
+    ///
+    /// This process's own memory comes first: what it has completed or is running needs no
+    /// question to the database.
+    async fn claim(&self, job: &Job<'_>) -> Result<(Guard, Hold), (Outcome, Option<Error>)> {
+        let durable = self.parts.ledger.is_some();
+        let event = job.event;
+        let id = if durable {
+            event.id.as_str().into()
+        } else {
+            event.claim_id()
+        };
+        let again = durable && (job.is_again() || event.is_redriven());
+        let claim = |again| {
+            let inbox = &self.parts.inbox;
+            inbox.claim(job.handler(), &id, marks_of(event), again)
+        };
+        let mut claimed = claim(again);
+        if let Claim::Done(earlier) = &claimed {
+            let now = self.parts.clock.now();
+            match Repeat::judge(event, earlier, now) {
+                Repeat::IdReuse if !durable => self.warn_of_reuse(job),
+                // The database has to be asked again, or told more than can be told in passing.
+                Repeat::IdReuse | Repeat::OperatorRedelivery if durable => claimed = claim(true),
+                kind => self.note_repeat(job, kind, false),
+            }
+        }
+        match claimed {
             Claim::Ours(guard) => {
-                tracing::debug!(target: "hookyard::step", step = "claimed", detail = handler);
-                Ok(guard)
-            }
-            Claim::Done { same_content } => {
-                if !same_content {
-                    self.count(handler, "id_reuse");
-                    tracing::warn!(
-                        event.id = event.id.as_str(),
-                        event.r#type = event.event_type.as_str(),
-                        handler.name = handler,
-                        "an event id came again with other content; taken as a duplicate"
-                    );
+                let hold = self.hold(job, &guard).await;
+                match hold {
+                    Ok(hold) => {
+                        tracing::debug!(
+                            target: "hookyard::step",
+                            step = "claimed",
+                            detail = job.handler()
+                        );
+                        Ok((guard, hold))
+                    }
+                    Err(over) => {
+                        if let Some((earlier, content)) = over.remember {
+                            guard.was_completed(&earlier, content);
+                        }
+                        Err((over.outcome, over.error))
+                    }
                 }
-                Err(Outcome::Duplicate)
             }
-            Claim::InFlight(waiter) => match waiter.ending(&budget.work).await {
-                Some(Ending::Completed) => Err(Outcome::Duplicate),
+            Claim::Done(earlier) => Err((
+                Outcome::Duplicate(Some(Before {
+                    at: earlier.at,
+                    attempt: earlier.attempt,
+                })),
+                None,
+            )),
+            Claim::InFlight(waiter) => match waiter.ending(&job.budget.work).await {
+                Some(Ending::Completed) => Err((Outcome::Duplicate(None), None)),
                 // Never "done" while the first run may still fail.
-                Some(Ending::Released) | None => Err(Outcome::Retry(Outcome::SOON)),
+                Some(Ending::Released) | None => Err((Outcome::Retry(Outcome::SOON), None)),
             },
         }
     }
 
-    /// Runs the handler and publishes what it emitted.
+    fn warn_of_reuse(&self, job: &Job<'_>) {
+        self.count(job.handler(), "id_reuse");
+        tracing::warn!(
+            event.id = job.event.id.as_str(),
+            event.r#type = job.event.event_type.as_str(),
+            handler.name = job.handler(),
+            "an event id came again with other content; taken as a duplicate"
+        );
+    }
+
+    /// Runs the handler; without a database also publishes what it emitted.
     async fn handle(
         &self,
-        registration: &Registration,
-        event: &Arc<Event>,
+        job: &Job<'_>,
+        hold: &Hold,
         trace: &TraceContext,
-        budget: &Budget,
-    ) -> Result<Completion, Error> {
+    ) -> Result<Finished, Error> {
+        let Job {
+            registration,
+            event,
+            budget,
+            ..
+        } = job;
         let call = Call {
             event_id: event.id.clone(),
+            generation: hold.generation(),
             handler: registration.name,
             deadline: budget.work.clone(),
             trace: *trace,
             tracer: self.parts.tracer.clone(),
         };
-        let cx = Context::new(Arc::clone(&self.parts.services), Arc::clone(event), call);
+        let durable = self.parts.ledger.is_some();
+        let services = Arc::clone(&self.parts.services);
+        let cx = Context::new(services, Arc::clone(event), call, durable);
         let work = AssertUnwindSafe(registration.run(&cx)).catch_unwind();
-        let result = match budget.work.run(work).await {
+        let result = match hold.unless_lost(budget.work.run(work)).await? {
             Ok(Ok(result)) => result,
             Ok(Err(_panic)) => Err(Error::Panicked {
                 handler: registration.name,
@@ -151,53 +227,72 @@ impl Pipeline {
             }),
         };
         let completion = result?;
-        let (call, emitted) = cx.into_parts();
-        let egress = &self.parts.egress;
-        egress
-            .publish_emitted(emitted, event, &call.trace, &budget.settle)
-            .await?;
-        Ok(completion)
+        let (mut emitted, writes) = cx.into_parts();
+        if !durable {
+            let emitted = std::mem::take(&mut emitted);
+            let egress = &self.parts.egress;
+            egress
+                .publish_emitted(emitted, event, trace, &budget.settle)
+                .await?;
+        }
+        Ok(Finished {
+            completion,
+            emitted,
+            writes,
+        })
     }
 
     /// Turns a handler's result into an outcome; a permanent failure is kept first.
     async fn settle(
         &self,
-        handler: &'static str,
-        event: &Event,
+        job: &Job<'_>,
         trace: &TraceContext,
-        result: Result<Completion, Error>,
-        budget: &Budget,
+        result: Result<Finished, Error>,
     ) -> (Outcome, Option<Error>) {
         let error = match result {
-            Ok(completion) => return (completion.into(), None),
+            Ok(finished) => return (finished.completion.into(), None),
             Err(error) => error,
         };
-        let hopeless = match &error {
-            Error::Panicked { .. } => self.count_panic(handler, event) >= MAX_PANICS,
-            other => other.class() == Class::Permanent,
-        };
-        if !hopeless {
-            return (
-                Outcome::Retry(error.retry_after().unwrap_or(Outcome::SOON)),
-                Some(error),
-            );
+        if !self.is_hopeless(job, &error, 0) {
+            return (retry(&error), Some(error));
         }
-        let cause = Cause {
-            reason: error.to_string(),
-            class: error.class(),
-            code: error.code(),
-            handler: Some(handler),
-            trace: Some(*trace),
-        };
+        let cause = cause(job, &error, trace);
         match self
             .parts
             .dead_letters
-            .keep_event(event, &cause, &budget.settle)
+            .keep_event(job.event, &cause, &job.budget.settle)
             .await
         {
             Ok(()) => (Outcome::DeadLettered(cause.code), Some(error)),
             Err(unkept) => (Outcome::Retry(Outcome::SOON), Some(unkept)),
         }
+    }
+
+    /// Tells whether trying again is given up. `attempt` counts the tries, where that is known.
+    pub(super) fn is_hopeless(&self, job: &Job<'_>, error: &Error, attempt: u32) -> bool {
+        match error {
+            Error::Panicked { .. } => {
+                let panics = self.count_panic(job.handler(), job.event);
+                panics.max(attempt) >= MAX_PANICS
+            }
+            other => other.class() == Class::Permanent,
+        }
+    }
+}
+
+/// Hands an event back for a later try.
+pub(super) fn retry(error: &Error) -> Outcome {
+    Outcome::Retry(error.retry_after().unwrap_or(Outcome::SOON))
+}
+
+/// Says why a handler gave up.
+pub(super) fn cause(job: &Job<'_>, error: &Error, trace: &TraceContext) -> Cause {
+    Cause {
+        reason: error.to_string(),
+        class: error.class(),
+        code: error.code(),
+        handler: Some(job.handler()),
+        trace: Some(*trace),
     }
 }
 
@@ -207,6 +302,6 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::DeadLettered(code) => format!("dead letter, {code}"),
         Outcome::Retry(after) => format!("to be tried again after {after:?}"),
         Outcome::Done => "done".to_owned(),
-        Outcome::Duplicate | Outcome::Unrouted => outcome.as_str().to_owned(),
+        Outcome::Duplicate(_) | Outcome::Kept | Outcome::Unrouted => outcome.as_str().to_owned(),
     }
 }

@@ -7,8 +7,6 @@ use sqlx::Row;
 use super::{Micros, Pool, Store, Tx, failed, on, read};
 use crate::error::Result;
 
-/// Given back: whoever asks next may run it.
-pub(super) const FREE: i16 = 0;
 /// Being run, until its lease ends.
 pub(super) const RUNNING: i16 = 1;
 /// Ended well.

@@ -3,11 +3,16 @@
 //! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
 //! speak differently a function holds both statements, side by side.
 
+pub mod commit;
 pub mod dead_letters;
+mod ends;
 mod failure;
 pub mod inbox;
+pub mod lanes;
 mod migrations;
 mod note;
+mod notify;
+pub mod outbox;
 mod sql;
 mod time;
 mod write;
@@ -22,8 +27,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{PgPool, SqlitePool};
 
 pub(crate) use failure::{away, failed};
+pub use lanes::{LaneKind, Lease};
 pub use migrations::{Migration, Migrations};
 pub use note::DeliveryNote;
+pub use notify::{Signal, Wakeups};
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
 pub use time::{Micros, StoreClock, micros_of, time_of};
@@ -60,6 +67,7 @@ struct Inner {
     clock: StoreClock,
     lease: Duration,
     instance: String,
+    wakeups: Wakeups,
 }
 
 impl Store {
@@ -79,6 +87,7 @@ impl Store {
             clock: StoreClock::new(clock),
             lease: config.lease,
             instance: format!("{:08x}-{}", rand::random::<u32>(), std::process::id()),
+            wakeups: Wakeups::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),

@@ -126,6 +126,7 @@ async fn trap_7_each_event_handler_and_request_has_a_key_of_its_own() {
     let chargebee = run.chargebee(&peer);
     let other_event = Call {
         event_id: hookyard::event::EventId::new("e2").unwrap(),
+        generation: 0,
         ..run.call.clone()
     };
     let other_handler = Call {

@@ -291,6 +291,7 @@ impl Run {
         Self {
             call: Call {
                 event_id: EventId::new(EVENT_ID).expect("an id"),
+                generation: 0,
                 handler: "test_handler",
                 deadline: Deadline::after(&shared, Duration::from_secs(50)),
                 trace: TraceContext::parse(

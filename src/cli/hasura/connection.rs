@@ -154,6 +154,7 @@ impl Connection {
             .with_header(ADMIN_SECRET, secret);
         let call = Call {
             event_id: EventId::new("command").ok_or("no id")?,
+            generation: 0,
             handler: "command",
             deadline: Deadline::after(&self.clock, PATIENCE),
             trace: TraceContext::new_root(),

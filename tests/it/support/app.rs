@@ -13,7 +13,7 @@ use hookyard::sandbox::{ADMIN_TOKEN, Did, Entry, Fault, Reply, Sandbox, loopback
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::Answer;
+use super::{Answer, TestDatabase};
 
 /// A service under test with everything around it.
 pub(crate) struct TestApp {
@@ -81,6 +81,11 @@ impl Builder {
     pub(crate) fn variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.variables.push((name, value.into()));
         self
+    }
+
+    /// Lets the service keep what it owes in this database.
+    pub(crate) fn database(self, database: &TestDatabase) -> Self {
+        self.variable("DATABASE_URL", database.url())
     }
 
     pub(crate) fn dedupe_capacity(self, capacity: u64) -> Self {

@@ -2,12 +2,14 @@
 
 mod answer;
 mod app;
+mod database;
 mod events;
 mod probe;
 mod process;
 
 pub(crate) use answer::Answer;
 pub(crate) use app::{Builder, TestApp};
+pub(crate) use database::{TestDatabase, both_databases};
 pub(crate) use events::{contract_event, customer_event, event, probe_event};
 pub(crate) use probe::{Behaviour, OtherProbe, Probe};
 pub(crate) use process::Process;

@@ -1,0 +1,225 @@
+//! The group commit: what many runs leave behind, in one transaction.
+
+use super::dead_letters::{self, NewDeadLetter};
+use super::inbox::{Facts, RunKey};
+use super::outbox::{self, OutboxRow};
+use super::write::{self, Write};
+use super::{Store, Tx, ends};
+use crate::error::{Error, Result};
+
+/// One thing to be kept. Things of one batch are kept together or not at all, but one that cannot
+/// be kept does not stop the others.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A run ends, with everything that follows from it.
+    End(Box<End>),
+    /// A run is given up for now.
+    GiveBack(Box<GiveBack>),
+    /// Something that no handler saw becomes a dead letter.
+    Bury(Box<Bury>),
+    /// An event came again.
+    Repeat(Box<Repeat>),
+}
+
+/// A run ends.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// Which.
+    pub key: RunKey,
+    /// By what right.
+    pub right: Right,
+    /// `done`, `skipped`, `dead_lettered`.
+    pub outcome: &'static str,
+    /// Why it was skipped, or the code of its failure.
+    pub reason: Option<String>,
+    /// The handler's own statements.
+    pub writes: Vec<Write>,
+    /// What is to be published.
+    pub outbox: Vec<OutboxRow>,
+    /// What is left of it, when it failed for good.
+    pub dead_letter: Option<NewDeadLetter>,
+}
+
+/// The right to end a run.
+#[derive(Debug, Clone)]
+pub enum Right {
+    /// It was claimed, with this fence.
+    Claimed(i64),
+    /// It was not: whoever ends it first has run it. For handlers whose every effect is in the
+    /// transaction, which undoes the second one's.
+    First(Box<Begun>),
+}
+
+/// What a claim would have noted.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// What is known of the event.
+    pub facts: Facts,
+}
+
+/// A run is given up for now.
+#[derive(Debug, Clone)]
+pub struct GiveBack {
+    /// Which.
+    pub key: RunKey,
+    /// The claim's fence, if there was a claim.
+    pub fence: Option<i64>,
+    /// Why.
+    pub failure: Option<Failure>,
+}
+
+/// Why a try failed. Holds words of this program only, no values.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Which try, from 1.
+    pub attempt: i32,
+    /// `transient` or `permanent`.
+    pub class: &'static str,
+    /// Machine-readable.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// A dead letter of something that has no run.
+#[derive(Debug, Clone)]
+pub struct Bury {
+    /// The dead letter.
+    pub dead_letter: NewDeadLetter,
+    /// Its copy for the dead-letter topic.
+    pub outbox: Vec<OutboxRow>,
+}
+
+/// An event came again after it had ended.
+#[derive(Debug, Clone)]
+pub struct Repeat {
+    /// The event.
+    pub event_id: String,
+    /// The handler that had it before.
+    pub handler: &'static str,
+    /// What kind of repeat.
+    pub kind: &'static str,
+    /// Under which message it came now.
+    pub message_id: Option<String>,
+    /// Hasura's retry counter now.
+    pub hasura_retry: Option<i32>,
+    /// Whether it is run again.
+    pub ran_again: bool,
+}
+
+/// What became of a [`Step`].
+#[derive(Debug)]
+pub enum Kept {
+    /// It is kept.
+    Done,
+    /// The claim had been taken over, or somebody else ended the run first: nothing of it is kept.
+    NotOurs,
+    /// The database will never take it: nothing of it is kept.
+    Refused(Error),
+}
+
+/// How often a batch that the database asks to repeat is repeated.
+const MAX_REPETITIONS: usize = 5;
+
+/// Keeps all steps in one transaction; when the database refuses one of them, each in its own.
+///
+/// # Errors
+/// When the database did not confirm; whether the steps are kept is not known then.
+pub async fn commit(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
+    match together(store, steps).await {
+        Err(error) if is_refusal(&error) => {
+            if let [_] = steps {
+                return Ok(vec![Kept::Refused(error)]);
+            }
+        }
+        other => return other,
+    }
+    let mut kept = Vec::with_capacity(steps.len());
+    for step in steps {
+        kept.push(match together(store, std::slice::from_ref(step)).await {
+            Ok(mut one) => one.pop().unwrap_or(Kept::NotOurs),
+            Err(error) if is_refusal(&error) => Kept::Refused(error),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(kept)
+}
+
+async fn together(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
+    let mut repetitions = 0;
+    loop {
+        match once(store, steps).await {
+            Err(error) if repetitions < MAX_REPETITIONS && asks_to_repeat(&error) => {
+                repetitions += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn once(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
+    let mut tx = store.begin().await?;
+    let now = store.now();
+    // First the fences: whose claim is lost must not leave anything behind.
+    let mut kept = vec![true; steps.len()];
+    let (mut claimed, mut first) = (Vec::new(), Vec::new());
+    for (index, step) in steps.iter().enumerate() {
+        if let Step::End(end) = step {
+            kept[index] = false;
+            match &end.right {
+                Right::Claimed(fence) => claimed.push((index, end.as_ref(), *fence)),
+                Right::First(begun) => first.push((index, end.as_ref(), begun.as_ref())),
+            }
+        }
+    }
+    // In one order everywhere, so that two instances do not wait for each other.
+    claimed.sort_by(|(_, a, _), (_, b, _)| a.key.cmp(&b.key));
+    first.sort_by(|(_, a, _), (_, b, _)| a.key.cmp(&b.key));
+    if !claimed.is_empty() {
+        ends::end_claimed(&mut tx, &claimed, now, &mut kept).await?;
+    }
+    if !first.is_empty() {
+        ends::end_unclaimed(store, &mut tx, &first, now, &mut kept).await?;
+    }
+    let mut outbox = Vec::new();
+    for (step, _) in steps.iter().zip(&kept).filter(|(_, kept)| **kept) {
+        rest(&mut tx, step, now, &mut outbox).await?;
+    }
+    // Last, because it takes the locks that keep rows of one lane in the order of their commits.
+    if !outbox.is_empty() {
+        outbox::insert(&mut tx, &outbox, now).await?;
+    }
+    tx.commit().await?;
+    if !outbox.is_empty() {
+        store.wakeups().outbox.notify_one();
+    }
+    let answer = |kept| if kept { Kept::Done } else { Kept::NotOurs };
+    Ok(kept.into_iter().map(answer).collect())
+}
+
+async fn rest(tx: &mut Tx, step: &Step, now: i64, outbox: &mut Vec<OutboxRow>) -> Result<()> {
+    match step {
+        Step::End(end) => {
+            write::apply(tx, &end.writes).await?;
+            if let Some(dead_letter) = &end.dead_letter {
+                dead_letters::insert(tx, dead_letter, now).await?;
+            }
+            outbox.extend(end.outbox.iter().cloned());
+            Ok(())
+        }
+        Step::GiveBack(back) => ends::give_back(tx, back, now).await,
+        Step::Bury(bury) => {
+            outbox.extend(bury.outbox.iter().cloned());
+            dead_letters::insert(tx, &bury.dead_letter, now).await
+        }
+        Step::Repeat(again) => ends::repeat(tx, again, now).await,
+    }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Rejected { .. } | Error::NotFound { .. })
+}
+
+fn asks_to_repeat(error: &Error) -> bool {
+    matches!(error.code().as_str(), "serialization_failure" | "deadlock")
+}
