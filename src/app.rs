@@ -18,6 +18,7 @@ use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::{BusType, Config, StoreConfig};
+use crate::desk::Desk;
 use crate::egress::Egress;
 use crate::error::BoxError;
 use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
