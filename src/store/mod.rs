@@ -4,14 +4,17 @@
 //! speak differently a function holds both statements, side by side.
 
 pub mod commit;
+pub mod audit;
 pub mod dead_letters;
 mod ends;
 mod failure;
+mod find;
 pub mod inbox;
 pub mod lanes;
 mod note;
 mod notify;
 pub mod outbox;
+pub mod redrives;
 mod sql;
 mod time;
 mod write;
