@@ -7,6 +7,7 @@ pub mod commit;
 pub mod audit;
 pub mod dead_letters;
 mod ends;
+pub mod explain;
 mod failure;
 mod find;
 pub mod inbox;
@@ -16,6 +17,7 @@ mod notify;
 pub mod outbox;
 pub mod redrives;
 mod sql;
+pub mod status;
 mod time;
 mod write;
 

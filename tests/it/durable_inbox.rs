@@ -222,7 +222,11 @@ impl Handler for Transactional {
 async fn a_handler_without_effects_elsewhere_runs_once_in_effect_at_two_instances(
     database: TestDatabase,
 ) {
-    let app = || TestApp::builder().database(&database).handler(Transactional);
+    let app = || {
+        TestApp::builder()
+            .database(&database)
+            .handler(Transactional)
+    };
     let (first, second) = (app().start().await, app().start().await);
     for n in 0..20 {
         let event = probe_event(&format!("t-{n}"));
