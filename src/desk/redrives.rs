@@ -11,6 +11,7 @@ use super::{
     StartRedrive, StartReplay,
 };
 use crate::event::derived_id;
+use crate::pipeline::HandlerInfo;
 use crate::store::redrives::{self, Begun, Item, NewRedrive, RedriveRow, Refusal, What};
 use crate::store::{audit, dead_letters};
 
@@ -310,9 +311,9 @@ fn seconds(count: i64, per_second: i32) -> f64 {
 }
 
 /// Tells what a handler does in a replay.
-fn replay_word(
-    _handler: &crate::pipeline::HandlerInfo,
-    _side_effects: SideEffects,
-) -> &'static str {
-    "run"
+fn replay_word(handler: &HandlerInfo, side_effects: SideEffects) -> &'static str {
+    match side_effects {
+        SideEffects::Run => "run",
+        SideEffects::AsDeclared => handler.replay,
+    }
 }

@@ -3,8 +3,8 @@
 //! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
 //! speak differently a function holds both statements, side by side.
 
-pub mod commit;
 pub mod audit;
+pub mod commit;
 pub mod dead_letters;
 mod ends;
 pub mod explain;

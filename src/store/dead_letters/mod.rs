@@ -212,7 +212,7 @@ fn has_huge_number(text: &str) -> bool {
 /// Leaves out the one character that PostgreSQL's text does not take.
 fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
-        Cow::Owned(text.replace('\0', ""))
+        Cow::Owned(text.replace('\0', "\u{2400}"))
     } else {
         Cow::Borrowed(text)
     }

@@ -6,7 +6,6 @@ mod select;
 
 use sqlx::FromRow;
 
-pub(super) use begin::begin_in;
 pub use begin::{Begun, NewRedrive, Refusal, What, begin};
 pub use items::{Ended, Item, Settled, Taken, problems, settle, take};
 pub use select::{EventRow, EventsSummary, WantedEvents, events_summary, first_events};
