@@ -3,17 +3,22 @@
 //! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
 //! speak differently a function holds both statements, side by side.
 
+pub mod audit;
 pub mod commit;
 pub mod dead_letters;
 mod ends;
+pub mod explain;
 mod failure;
+mod find;
 pub mod inbox;
 pub mod lanes;
 mod migrations;
 mod note;
 mod notify;
 pub mod outbox;
+pub mod redrives;
 mod sql;
+pub mod status;
 mod time;
 mod write;
 

@@ -133,9 +133,9 @@ pub(super) async fn apply(tx: &mut Tx, writes: &[Write]) -> Result<()> {
     Ok(())
 }
 
-type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
+pub(super) type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-fn bind_sqlite<'q>(query: SqliteQuery<'q>, value: &'q Value) -> SqliteQuery<'q> {
+pub(super) fn bind_sqlite<'q>(query: SqliteQuery<'q>, value: &'q Value) -> SqliteQuery<'q> {
     match value {
         Value::Bool(value) => query.bind(*value),
         Value::Int(value) => query.bind(*value),
@@ -145,9 +145,9 @@ fn bind_sqlite<'q>(query: SqliteQuery<'q>, value: &'q Value) -> SqliteQuery<'q> 
     }
 }
 
-type PostgresQuery<'q> = Query<'q, Postgres, PgArguments>;
+pub(super) type PostgresQuery<'q> = Query<'q, Postgres, PgArguments>;
 
-fn bind_postgres<'q>(query: PostgresQuery<'q>, value: &'q Value) -> PostgresQuery<'q> {
+pub(super) fn bind_postgres<'q>(query: PostgresQuery<'q>, value: &'q Value) -> PostgresQuery<'q> {
     match value {
         Value::Bool(value) => query.bind(*value),
         Value::Int(value) => query.bind(*value),
