@@ -91,7 +91,7 @@ impl BridgeBuilder {
             server: config.server.clone(),
             before_metrics: Arc::new(|| {}),
             detail: None,
-            durable: None,
+            desk: None,
             handlers: Arc::new(|| json!({"handlers": []})),
             ready: {
                 let stopping = Arc::clone(&stopping);

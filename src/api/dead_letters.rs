@@ -13,7 +13,7 @@ use serde_json::json;
 use super::access::Caller;
 use super::error::ApiError;
 use super::request::{Fields, Query, segment};
-use super::{ApiState, Durable};
+use super::{ApiState, DeskApi};
 use crate::desk::{DeadLetterFilter, Discard, Edit, StartRedrive};
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let caller = Caller::of(&state, &headers)?;
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let mut query = Query::of(&uri, &caller.request_id)?;
     let page = query.page()?;
     let filter = query.rest()?;
@@ -43,7 +43,7 @@ pub(super) async fn groups(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let caller = Caller::of(&state, &headers)?;
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let filter = Query::of(&uri, &caller.request_id)?.rest()?;
     let groups = desk.groups(&filter).await;
     let answer = groups.map(|groups| json!({"groups": groups}));
@@ -66,7 +66,7 @@ pub(super) async fn show(
     if payload {
         caller.may_see_payloads()?;
     }
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let mut answer = desk.dead_letter(&id, payload).await;
     if payload && answer.is_ok() {
         let by = caller.because("payload looked at");
@@ -89,7 +89,7 @@ pub(super) async fn redrive(
     if !dry_run {
         caller.may_change()?;
     }
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     if dry_run {
         fields.drop_reason();
         let ask: StartRedrive = fields.rest()?;
@@ -111,7 +111,7 @@ pub(super) async fn redrive_one(
 ) -> Result<Response, ApiError> {
     let (caller, mut fields) = change(&state, &headers, body).await?;
     let id = segment(id, &caller)?;
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let by = caller.because(fields.reason()?);
     fields.refuse("select")?;
     fields.refuse("all")?;
@@ -128,7 +128,7 @@ pub(super) async fn discard(
     body: Body,
 ) -> Result<Response, ApiError> {
     let (caller, mut fields) = change(&state, &headers, body).await?;
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let by = caller.because(fields.reason()?);
     let ask: Discard = fields.rest()?;
     let answer = desk.discard(&ask, &by).await;
@@ -144,7 +144,7 @@ pub(super) async fn discard_one(
 ) -> Result<Response, ApiError> {
     let (caller, mut fields) = change(&state, &headers, body).await?;
     let id = segment(id, &caller)?;
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let by = caller.because(fields.reason()?);
     let _nothing_else: super::request::Nothing = fields.rest()?;
     let ask = Discard {
@@ -167,7 +167,7 @@ pub(super) async fn edit(
 ) -> Result<Response, ApiError> {
     let (caller, mut fields) = change(&state, &headers, body).await?;
     let id = segment(id, &caller)?;
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let by = caller.because(fields.reason()?);
     let ask: Edit = fields.rest()?;
     let answer = desk.edit(&id, &ask, &by).await;

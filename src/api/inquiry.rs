@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use super::access::Caller;
 use super::error::ApiError;
 use super::request::{Nothing, Query, segment};
-use super::{ApiState, Durable};
+use super::{ApiState, DeskApi};
 
 /// `GET /status`
 pub(super) async fn status(
@@ -18,7 +18,7 @@ pub(super) async fn status(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let caller = Caller::of(&state, &headers)?;
-    let answer = Durable::of(&state, &caller)?.desk.status().await;
+    let answer = DeskApi::of(&state, &caller)?.desk.status().await;
     caller.answer(StatusCode::OK, answer)
 }
 
@@ -30,7 +30,7 @@ pub(super) async fn explain(
 ) -> Result<Response, ApiError> {
     let caller = Caller::of(&state, &headers)?;
     let id = segment(id, &caller)?;
-    let answer = Durable::of(&state, &caller)?.desk.explain(&id).await;
+    let answer = DeskApi::of(&state, &caller)?.desk.explain(&id).await;
     caller.answer(StatusCode::OK, answer)
 }
 
@@ -44,6 +44,6 @@ pub(super) async fn audit(
     let mut query = Query::of(&uri, &caller.request_id)?;
     let page = query.page()?;
     let _nothing_else: Nothing = query.rest()?;
-    let answer = Durable::of(&state, &caller)?.desk.audit(&page).await;
+    let answer = DeskApi::of(&state, &caller)?.desk.audit(&page).await;
     caller.answer(StatusCode::OK, answer)
 }

@@ -48,7 +48,7 @@ pub type ProcessBatch = Arc<dyn Fn() -> Later<Result<Asked>> + Send + Sync>;
 
 /// What the routes need that are there only with a database.
 #[derive(Clone)]
-pub struct Durable {
+pub struct DeskApi {
     /// Answers questions about failed events.
     pub desk: Desk,
     /// `POST /process-event`.
@@ -57,7 +57,7 @@ pub struct Durable {
     pub process_batch: ProcessBatch,
 }
 
-impl Durable {
+impl DeskApi {
     /// Makes one for a process that does not work off the table.
     pub fn without_worker(desk: Desk) -> Self {
         Self {
@@ -69,8 +69,8 @@ impl Durable {
 
     /// Returns it, or 501 without a database.
     fn of<'a>(state: &'a ApiState, caller: &Caller) -> Result<&'a Self, ApiError> {
-        let durable = state.durable.as_ref();
-        durable.ok_or_else(|| ApiError::needs_database(caller.request_id.clone()))
+        let desk = state.desk.as_ref();
+        desk.ok_or_else(|| ApiError::needs_database(caller.request_id.clone()))
     }
 }
 
@@ -88,7 +88,7 @@ pub struct ApiState {
     /// What `/health` tells the operator.
     pub detail: Option<HealthDetail>,
     /// What is there only with a database.
-    pub durable: Option<Durable>,
+    pub desk: Option<DeskApi>,
     /// Decides about `/ready`; called on every request there, so it must be quick.
     pub ready: Ready,
 }

@@ -13,7 +13,7 @@ use super::access::Caller;
 use super::dead_letters::change;
 use super::error::ApiError;
 use super::request::{Fields, Nothing, Query, segment};
-use super::{ApiState, Durable};
+use super::{ApiState, DeskApi};
 use crate::desk::StartReplay;
 
 /// `GET /redrives`
@@ -23,7 +23,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let caller = Caller::of(&state, &headers)?;
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let mut query = Query::of(&uri, &caller.request_id)?;
     let page = query.page()?;
     let _nothing_else: Nothing = query.rest()?;
@@ -40,7 +40,7 @@ pub(super) async fn show(
 ) -> Result<Response, ApiError> {
     let caller = Caller::of(&state, &headers)?;
     let id = segment(id, &caller)?;
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let answer = desk.redrive_detail(&id).await;
     caller.answer(StatusCode::OK, answer)
 }
@@ -54,7 +54,7 @@ pub(super) async fn abort(
 ) -> Result<Response, ApiError> {
     let (caller, mut fields) = change(&state, &headers, body).await?;
     let id = segment(id, &caller)?;
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     let by = caller.because(fields.reason()?);
     let _nothing_else: Nothing = fields.rest()?;
     let answer = desk.abort(&id, &by).await;
@@ -73,7 +73,7 @@ pub(super) async fn replay(
     if !dry_run {
         caller.may_change()?;
     }
-    let desk = &Durable::of(&state, &caller)?.desk;
+    let desk = &DeskApi::of(&state, &caller)?.desk;
     if dry_run {
         fields.drop_reason();
         let ask: StartReplay = fields.rest()?;

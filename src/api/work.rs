@@ -15,7 +15,7 @@ use super::access::Caller;
 use super::dead_letters::change;
 use super::error::ApiError;
 use super::request::{Fields, Nothing};
-use super::{ApiState, Durable};
+use super::{ApiState, DeskApi};
 use crate::error::Error;
 
 /// What became of asking for a run.
@@ -44,15 +44,15 @@ pub(super) async fn process_event(
     body: Body,
 ) -> Result<Response, ApiError> {
     let (caller, mut fields) = change(&state, &headers, body).await?;
-    let durable = Durable::of(&state, &caller)?;
+    let api = DeskApi::of(&state, &caller)?;
     let reason = reason(&mut fields)?;
     let ProcessEvent { event_id } = fields.rest()?;
     let by = caller.because(reason);
     let target = event_id.to_string();
     // Written down first: what was asked for is known even if the process ends right after.
-    let noted = durable.desk.note("event.process", &target, &by).await;
+    let noted = api.desk.note("event.process", &target, &by).await;
     noted.map_err(|error| ApiError::of_desk(&error, caller.request_id.clone()))?;
-    let asked = (durable.process_event)(event_id).await;
+    let asked = (api.process_event)(event_id).await;
     let answer = json!({
         "success": true,
         "message": "Event processing started",
@@ -68,15 +68,12 @@ pub(super) async fn process_batch(
     body: Body,
 ) -> Result<Response, ApiError> {
     let (caller, mut fields) = change(&state, &headers, body).await?;
-    let durable = Durable::of(&state, &caller)?;
+    let api = DeskApi::of(&state, &caller)?;
     let by = caller.because(reason(&mut fields)?);
     let _nothing_else: Nothing = fields.rest()?;
-    let noted = durable
-        .desk
-        .note("events.process_batch", "events", &by)
-        .await;
+    let noted = api.desk.note("events.process_batch", "events", &by).await;
     noted.map_err(|error| ApiError::of_desk(&error, caller.request_id.clone()))?;
-    let asked = (durable.process_batch)().await;
+    let asked = (api.process_batch)().await;
     let answer = json!({"success": true, "message": "Batch processing started"});
     answered(caller, asked, answer)
 }

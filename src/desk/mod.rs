@@ -3,16 +3,18 @@
 //!
 //! HTTP and the command line ask it the same questions and get the same answers. It only needs
 //! the database, so it works while the service is down; redrives and replays are written down
-//! here and run by whichever instance takes them.
+//! here and run by whichever instance takes them ([`Runner`]).
 
 mod answer;
 mod ask;
 mod audit;
 mod check;
 mod dead_letters;
+mod edit;
 mod error;
 mod explain;
 mod redrives;
+mod runner;
 mod status;
 
 pub use answer::{
@@ -26,8 +28,8 @@ pub use ask::{
     StartReplay,
 };
 pub use error::{DeskError, DeskResult};
+pub use runner::Runner;
 
-use crate::error::Error;
 use crate::pipeline::HandlerInfo;
 use crate::store::Store;
 
@@ -42,13 +44,5 @@ impl Desk {
     /// Makes a desk. `handlers` are those of the service, for previews of replays; may be empty.
     pub fn new(store: Store, handlers: Vec<HandlerInfo>) -> Self {
         Self { store, handlers }
-    }
-
-    /// Makes a corrected copy of a dead letter under a new id, has it run, and closes the old one.
-    ///
-    /// # Errors
-    /// [`DeskError`]; `Conflict` when it was decided already.
-    pub async fn edit(&self, _id: &str, _ask: &Edit, _by: &By) -> DeskResult<Edited> {
-        Err(DeskError::Failed(Error::transient("not_built_yet")))
     }
 }

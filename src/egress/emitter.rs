@@ -81,7 +81,8 @@ impl Emitter {
 }
 
 impl Emitted {
-    pub(super) fn handler(&self) -> &'static str {
+    /// Returns the handler that emitted it.
+    pub fn handler(&self) -> &'static str {
         self.handler
     }
 

@@ -1,12 +1,14 @@
 //! How events leave: what handlers emit, and what is kept as a dead letter.
 
 mod emitter;
+mod relay;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use emitter::{Emitted, Emitter};
+pub use relay::{Relay, RelayOptions};
 
 use crate::brokers::{Message, Publisher};
 use crate::clock::Deadline;

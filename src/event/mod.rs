@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 pub use change::{Change, Row, RowChange};
 pub use hasura::{Op, Scheduled, ScheduledTrigger};
-pub(crate) use json::parse_json;
+pub(crate) use json::{parse_json, with_id};
 pub use push::{Delivery, unwrap_push};
 pub use trace_context::TraceContext;
 

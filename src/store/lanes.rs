@@ -59,9 +59,11 @@ macro_rules! outbox_due {
 macro_rules! claim {
     ($free:expr) => {
         concat!(
-            "UPDATE lanes SET fence = lanes.fence + 1, lease_until = $4, holder = $5 FROM (",
+            // Materialized, or a join might ask for free lanes more than once.
+            "WITH free AS MATERIALIZED (",
             $free,
-            " FOR UPDATE OF l SKIP LOCKED) AS free \
+            " FOR UPDATE OF l SKIP LOCKED) \
+             UPDATE lanes SET fence = lanes.fence + 1, lease_until = $4, holder = $5 FROM free \
              WHERE lanes.kind = $1 AND lanes.lane = free.lane RETURNING lanes.lane, lanes.fence"
         )
     };
@@ -79,27 +81,23 @@ const CLAIM_ONE: &str = "UPDATE lanes SET fence = fence + 1, lease_until = $4, h
 
 /// Locks the lanes in one order everywhere, so that two transactions never wait for each other.
 macro_rules! mine {
-    ($what:literal) => {
-        concat!(
-            "SELECT ",
-            $what,
-            " FROM lanes l JOIN unnest($2::SMALLINT[], $3::BIGINT[]) AS mine (lane, fence) \
-             ON l.lane = mine.lane AND l.fence = mine.fence WHERE l.kind = $1 \
-             ORDER BY l.lane FOR UPDATE OF l"
-        )
+    () => {
+        "SELECT l.lane FROM lanes l JOIN unnest($2::SMALLINT[], $3::BIGINT[]) AS mine (lane, fence) \
+         ON l.lane = mine.lane AND l.fence = mine.fence WHERE l.kind = $1 \
+         ORDER BY l.lane FOR UPDATE OF l"
     };
 }
 
-const LOCK_MINE: &str = mine!("l.lane");
+const LOCK_MINE: &str = mine!();
 const RENEW_MINE: &str = concat!(
-    "UPDATE lanes SET lease_until = $4, holder = $5 FROM (",
-    mine!("l.lane"),
-    ") AS held WHERE lanes.kind = $1 AND lanes.lane = held.lane RETURNING lanes.lane"
+    "WITH held AS MATERIALIZED (",
+    mine!(),
+    ") UPDATE lanes SET lease_until = $4, holder = $5 FROM held WHERE lanes.kind = $1 AND lanes.lane = held.lane RETURNING lanes.lane"
 );
 const RELEASE_MINE: &str = concat!(
-    "UPDATE lanes SET lease_until = 0, holder = NULL FROM (",
-    mine!("l.lane"),
-    ") AS held WHERE lanes.kind = $1 AND lanes.lane = held.lane"
+    "WITH held AS MATERIALIZED (",
+    mine!(),
+    ") UPDATE lanes SET lease_until = 0, holder = NULL FROM held WHERE lanes.kind = $1 AND lanes.lane = held.lane"
 );
 
 const ONE_IS_MINE: &str = "SELECT 1 FROM lanes WHERE kind = $1 AND lane = $2 AND fence = $3";

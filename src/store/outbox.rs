@@ -1,5 +1,7 @@
 //! The `outbox` table: what is still to be published, in the order in which it was committed.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -171,9 +173,12 @@ pub async fn insert(tx: &mut Tx, rows: &[OutboxRow], now: Micros) -> Result<()> 
                 .execute(&mut **tx)
                 .await
                 .map_err(failed)?;
-            let texts = |of: fn(&OutboxRow) -> &str| rows.iter().map(of).collect::<Vec<_>>();
-            let options =
-                |of: fn(&OutboxRow) -> Option<&str>| rows.iter().map(of).collect::<Vec<_>>();
+            let texts = |of: fn(&OutboxRow) -> &str| -> Vec<Cow<'_, str>> {
+                rows.iter().map(of).map(plain).collect()
+            };
+            let options = |of: fn(&OutboxRow) -> Option<&str>| -> Vec<Option<Cow<'_, str>>> {
+                rows.iter().map(of).map(|text| text.map(plain)).collect()
+            };
             sqlx::query(INSERT_MANY)
                 .bind(rows.iter().map(lane_of).collect::<Vec<_>>())
                 .bind(texts(|row| &row.message_id))
@@ -345,6 +350,15 @@ impl Store {
         let oldest = super::read!(self, pool => sqlx::query_scalar(OLDEST).fetch_one(pool).await)
             .map_err(failed)?;
         Ok(Backlog { rows, oldest })
+    }
+}
+
+/// PostgreSQL's text holds no NUL; keys are made of others' values, which may.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 

@@ -41,6 +41,10 @@ pub struct Metrics {
     pub push_rejected: IntCounterVec,
     /// Finished ids remembered at present.
     pub inbox_entries: IntGauge,
+    /// Rows of the outbox that wait to be published; 0 without a database.
+    pub outbox_pending: IntGauge,
+    /// Age of the oldest of them in seconds.
+    pub outbox_oldest_age: Gauge,
     /// Spans that left for the collector or did not, by outcome (`exported`, `failed`,
     /// `dropped`); none when traces are not exported.
     pub spans: IntCounterVec,
@@ -115,6 +119,16 @@ impl Metrics {
             "Finished ids remembered at present.",
         )?;
         registry.register(Box::new(inbox_entries.clone()))?;
+        let outbox_pending = IntGauge::new(
+            "hookyard_outbox_pending",
+            "Rows of the outbox that wait to be published.",
+        )?;
+        registry.register(Box::new(outbox_pending.clone()))?;
+        let outbox_oldest_age = Gauge::new(
+            "hookyard_outbox_oldest_age_seconds",
+            "Age of the oldest row of the outbox that waits.",
+        )?;
+        registry.register(Box::new(outbox_oldest_age.clone()))?;
         Ok(Arc::new(Self {
             registry,
             events,
@@ -126,6 +140,8 @@ impl Metrics {
             event_age,
             push_rejected,
             inbox_entries,
+            outbox_pending,
+            outbox_oldest_age,
             spans,
         }))
     }

@@ -134,7 +134,7 @@ impl Edge {
             metrics: issuer.metrics.clone(),
             before_metrics: Arc::new(|| {}),
             detail: None,
-            durable: None,
+            desk: None,
             handlers: Arc::new(|| json!([{"name": "activate_contract"}])),
             ready: Arc::new(move || match () {
                 () if stopping.is_cancelled() => Err("shutting_down"),

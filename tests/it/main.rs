@@ -52,6 +52,8 @@ mod oidc_tokens;
 mod otlp_collector;
 mod otlp_export;
 mod otlp_traces;
+mod outbox_kit;
+mod outbox_relay;
 mod process;
 mod pubsub_end_to_end;
 mod pubsub_publisher;

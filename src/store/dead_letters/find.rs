@@ -248,7 +248,7 @@ pub async fn first(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<Dea
 pub async fn count_some(store: &Store, wanted: &Wanted) -> Result<i64> {
     let mut sql = Sql::new("SELECT COUNT(*) FROM (SELECT 1 FROM event_dead_letters");
     sql.part(&wanted.conditions(store.is_postgres()));
-    sql.with(" LIMIT ?) AS some", number(COUNTED + 1));
+    sql.with(" LIMIT ?) AS counted", number(COUNTED + 1));
     let count: Option<(i64,)> = sql.one(store).await?;
     Ok(count.map_or(0, |(count,)| count))
 }
@@ -433,7 +433,7 @@ pub async fn discard(
     sql.run(tx).await
 }
 
-/// Closes one dead letter whose event was run again in another form.
+/// Closes one dead letter that no redrive has in hand; tells whether it did.
 ///
 /// # Errors
 /// When the database is away.
@@ -448,5 +448,10 @@ pub async fn close(tx: &mut Tx, id: &str, by: &str, note: &str, now: Micros) -> 
         " WHERE id = ? AND status = 'open'"
     };
     sql.with(text, words(id));
+    sql.with(
+        " AND (redrive_id IS NULL OR NOT EXISTS (SELECT 1 FROM redrives AS r WHERE \
+         r.id = redrive_id AND (r.state = 'running' OR r.lease_until > ?)))",
+        number(now),
+    );
     Ok(sql.run(tx).await? > 0)
 }

@@ -1,7 +1,7 @@
 //! Beginning a redrive: its items are chosen and written down in one transaction.
 
 use super::super::audit::{self, Author};
-use super::super::dead_letters::Wanted;
+use super::super::dead_letters::{self, NewDeadLetter, Wanted};
 use super::super::find::{Conditions, Sql, number, words};
 use super::super::{Store, Tx};
 use super::{DEAD_LETTERS, REPLAY, RedriveRow, WantedEvents, by_id};
@@ -83,7 +83,7 @@ pub async fn begin(store: &Store, new: &NewRedrive<'_>) -> Result<Begun> {
 }
 
 /// Begins a redrive within a transaction: `None` when it has, `Some(None)` when it was there.
-pub(in crate::store) async fn begin_in(
+async fn begin_in(
     store: &Store,
     tx: &mut Tx,
     new: &NewRedrive<'_>,
@@ -186,4 +186,50 @@ async fn choose(tx: &mut Tx, new: &NewRedrive<'_>, now: i64) -> Result<i64> {
         }
     }
     sql.run(tx).await
+}
+
+/// What became of a corrected copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copied {
+    /// It is kept and will run.
+    New,
+    /// The same request made it before.
+    Before,
+    /// The dead letter is not open any more; nothing was changed.
+    Decided,
+}
+
+/// Keeps a corrected copy of the dead letter `old` and begins the redrive that runs it.
+///
+/// # Errors
+/// When the database is away.
+pub async fn copy(
+    store: &Store,
+    old: &str,
+    letter: &NewDeadLetter,
+    new: &NewRedrive<'_>,
+) -> Result<Copied> {
+    if by_id(store, &new.id).await?.is_some() {
+        return Ok(Copied::Before);
+    }
+    let now = store.now();
+    let mut tx = store.begin().await?;
+    let note = format!("corrected copy {}: {}", letter.event_key, new.by.reason);
+    if !dead_letters::close(&mut tx, old, new.by.actor, &note, now).await? {
+        drop(tx);
+        // The same request may have been faster.
+        let before = by_id(store, &new.id).await?.is_some();
+        return Ok(if before {
+            Copied::Before
+        } else {
+            Copied::Decided
+        });
+    }
+    dead_letters::insert(&mut tx, letter, now).await?;
+    let detail = format!(r#"{{"redrive":"{}"}}"#, new.id);
+    audit::insert(&mut tx, "dead_letter.edit", old, new.by, &detail, now).await?;
+    match begin_in(store, &mut tx, new).await? {
+        None => tx.commit().await.map(|()| Copied::New),
+        Some(_) => Ok(Copied::Before),
+    }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::super::dead_letters::event_column;
 use super::super::find::{Sql, number, words};
-use super::super::{Micros, Store, Tx, timestamp};
+use super::super::{Micros, Store, Tx, outbox, timestamp};
 use super::{DEAD_LETTERS, Leased, RedriveRow, locked};
 use crate::error::Result;
 
@@ -61,8 +61,10 @@ pub enum Ended {
     DeadLettered(String),
     /// Badly; the dead letter stays open.
     Failed(String),
-    /// Not yet; it is to be tried again.
-    Again,
+    /// It is a message the broker refused, and is to be published again.
+    Publish,
+    /// Not yet; it is to be tried again. Counts as a try, or does not.
+    Again(bool),
 }
 
 /// An item whose run is over.
@@ -394,9 +396,13 @@ pub async fn settle(
             Ended::Skipped(why) => (&mut skipped, "skipped", why.as_str()),
             Ended::DeadLettered(why) => (&mut failed, "dead_lettered", why.as_str()),
             Ended::Failed(why) => (&mut failed, "failed", why.as_str()),
-            Ended::Again => {
+            Ended::Publish if outbox::wait_again(&mut tx, &item.event_id).await? => {
+                (&mut done, "published", "")
+            }
+            Ended::Publish => (&mut failed, "failed", "its row in the outbox is gone"),
+            Ended::Again(counts) => {
                 let item = Item {
-                    attempts: item.attempts + 1,
+                    attempts: item.attempts + i32::from(*counts),
                     ..item.clone()
                 };
                 mark(&mut tx, &redrive, &item, RUNNING, None, now).await?;
@@ -406,13 +412,11 @@ pub async fn settle(
         *counter += 1;
         mark(&mut tx, &redrive, item, ENDED, Some((outcome, reason)), now).await?;
         if redrive.kind == DEAD_LETTERS {
-            match ended {
-                Ended::Failed(_) | Ended::Again => reopen(&mut tx, &redrive, item).await?,
-                Ended::DeadLettered(_) => {
-                    close(&mut tx, &redrive, item, "failed again", now).await?;
-                }
-                Ended::Done(_) | Ended::Skipped(_) => {
-                    close(&mut tx, &redrive, item, "", now).await?;
+            match outcome {
+                "failed" => reopen(&mut tx, &redrive, item).await?,
+                "dead_lettered" => close(&mut tx, &redrive, item, "failed again", now).await?,
+                _ => {
+                    close(&mut tx, &redrive, item, reason, now).await?;
                     mend_event(&mut tx, item).await?;
                 }
             }

@@ -2,12 +2,14 @@
 
 mod begin;
 mod items;
+mod load;
 mod select;
 
 use sqlx::FromRow;
 
-pub use begin::{Begun, NewRedrive, Refusal, What, begin};
+pub use begin::{Begun, Copied, NewRedrive, Refusal, What, begin, copy};
 pub use items::{Ended, Item, Settled, Taken, problems, settle, take};
+pub use load::{Endings, StoredEvent, endings, of_dead_letter, of_row};
 pub use select::{EventRow, EventsSummary, WantedEvents, events_summary, first_events};
 
 use super::find::{Sql, number, words};

@@ -1,4 +1,6 @@
-//! The composition root: the only file that names concrete backends.
+//! The composition root: the only folder that names concrete backends.
+
+mod durable;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,21 +14,20 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState, Durable, EdgeOptions, HealthDetail};
+use crate::api::{self, ApiState, EdgeOptions, HealthDetail};
 use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
-use crate::config::{BusType, Config, StoreConfig};
-use crate::desk::Desk;
+use crate::config::{BusType, Config};
 use crate::egress::Egress;
 use crate::error::BoxError;
 use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
 use crate::pipeline::{
-    DeadLetters, Handler, Inbox, Ledger, Parts, Pipeline, Registry, RegistryError, Services,
+    DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
 };
-use crate::store::Store;
 use crate::telemetry::{self, Metrics, Tracer};
+use durable::Durable;
 
 /// A service, put together but not yet listening.
 pub struct App {
@@ -38,6 +39,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     tracer: Tracer,
     clock: SharedClock,
+    durable: Option<Durable>,
     tasks: TaskTracker,
     background: TaskTracker,
     stopping: Arc<AtomicBool>,
@@ -185,16 +187,14 @@ impl AppBuilder {
         let system = config.bus.bus_type.messaging_system();
         let egress = Arc::new(egress.traced(tracer.clone(), system));
         let revision = config.server.revision.clone();
-        let loops = TaskTracker::new();
-        let store = match &config.store {
-            Some(settings) => Some(open(settings, clock.clone()).await?),
+        let durable = match &config.store {
+            Some(settings) => Some(Durable::open(settings, &clock).await?),
             None => None,
         };
-        let ledger = store.clone().map(|store| Ledger::start(store, &loops));
         let pipeline = Arc::new(Pipeline::new(Parts {
             registry: self.registry,
             inbox: Inbox::new(&config.dedupe, clock.clone()),
-            ledger: ledger.clone(),
+            ledger: durable.as_ref().map(|durable| durable.ledger.clone()),
             dead_letters: DeadLetters::new(egress.clone(), clock.clone(), revision),
             egress: egress.clone(),
             services: Arc::new(services),
@@ -204,6 +204,9 @@ impl AppBuilder {
             tracer: tracer.clone(),
             tasks: tasks.clone(),
         }));
+        if let Some(durable) = &durable {
+            durable.work(&config, &pipeline, &egress, &metrics, &clock);
+        }
         let stopping = Arc::new(AtomicBool::new(false));
         let gate = Gate::new(config.server.max_in_flight);
         let door = PushDoor {
@@ -238,9 +241,7 @@ impl AppBuilder {
                 started: clock.monotonic(),
                 worker: config.worker.clone(),
             }),
-            durable: store
-                .clone()
-                .map(|store| Durable::without_worker(Desk::new(store, pipeline.handlers()))),
+            desk: durable.as_ref().map(|durable| durable.api(&pipeline)),
             ready: {
                 let stopping = stopping.clone();
                 Arc::new(move || match () {
@@ -263,6 +264,7 @@ impl AppBuilder {
             metrics,
             tracer,
             clock,
+            durable,
             tasks,
             background,
             stopping,
@@ -334,22 +336,6 @@ impl App {
     }
 }
 
-/// Connects to the database and sees to its tables.
-async fn open(settings: &StoreConfig, clock: SharedClock) -> Result<Store, BoxError> {
-    let store = Store::connect(settings, clock)?;
-    if settings.migrate {
-        store.migrate().await.map_err(|error| {
-            format!("the database cannot be brought up to date: {error}; check DATABASE_URL")
-        })?;
-    }
-    store.check().await.map_err(|error| {
-        format!(
-            "the database cannot be used: {error}; is it there, and has `hookyard migrate` run?"
-        )
-    })?;
-    Ok(store)
-}
-
 /// A service that listens.
 pub struct Running {
     /// Where it listens.
@@ -377,8 +363,8 @@ impl Running {
         let drain = async {
             self.server.wait().await;
             app.tasks.wait().await;
-            if let Some(ledger) = app.pipeline.ledger() {
-                ledger.flush().await;
+            if let Some(durable) = &app.durable {
+                durable.stop().await;
             }
             app.egress.flush().await;
             app.background.wait().await;
