@@ -17,19 +17,19 @@ const LOOKS: [&str; 10] = [
     "/audit",
     "/dead-letters",
     "/dead-letters/groups",
-    "/dead-letters/some-id",
+    "/dead-letters/0c282ca4-c204-4a79-aa07-89d93eb93eff",
     "/redrives",
-    "/redrives/some-id",
+    "/redrives/0c282ca4-c204-4a79-aa07-89d93eb93eff",
 ];
 
 /// Every route that changes something.
 const CHANGES: [&str; 9] = [
     "/dead-letters/redrive",
     "/dead-letters/discard",
-    "/dead-letters/some-id/redrive",
-    "/dead-letters/some-id/discard",
-    "/dead-letters/some-id/edit",
-    "/redrives/some-id/abort",
+    "/dead-letters/0c282ca4-c204-4a79-aa07-89d93eb93eff/redrive",
+    "/dead-letters/0c282ca4-c204-4a79-aa07-89d93eb93eff/discard",
+    "/dead-letters/0c282ca4-c204-4a79-aa07-89d93eb93eff/edit",
+    "/redrives/0c282ca4-c204-4a79-aa07-89d93eb93eff/abort",
     "/replay",
     "/process-event",
     "/process-batch",
@@ -185,7 +185,7 @@ async fn s5_a_token_for_reading_looks_and_changes_nothing(database: TestDatabase
         assert_eq!(answer.status, 403, "POST {path}");
         assert_eq!(code(&answer), "read_only_token");
     }
-    let answer = reader.get("/dead-letters/some-id?payload=true").await;
+    let answer = reader.get("/dead-letters/0c282ca4-c204-4a79-aa07-89d93eb93eff?payload=true").await;
     assert_eq!(
         (answer.status.as_u16(), code(&answer)),
         (403, "payload_is_closed".to_owned())
