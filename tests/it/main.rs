@@ -5,6 +5,7 @@
     reason = "what a test cannot set up is a failed test"
 )]
 
+mod admin_access;
 mod bridge_door;
 mod bridge_end_to_end;
 mod bridge_kit;
