@@ -16,7 +16,7 @@ use super::app::Went;
 pub(crate) const LEASE: Duration = Duration::from_millis(1000);
 
 /// How long anything may take that has to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A sandbox, a database, and the means to start services between them.
 pub(crate) struct Town {
