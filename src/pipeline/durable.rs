@@ -114,17 +114,12 @@ impl Pipeline {
             mode,
             facts: facts_of(job.event),
         };
-<<<<<<< HEAD
-        match ledger.claim(ask, job.budget).await {
-            Ok(Answer::Ours(lease)) => Ok(Hold::Claimed(lease)),
-=======
         failpoint::reach("before_claim");
-        match ledger.claim(ask, &job.budget.work).await {
+        match ledger.claim(ask, job.budget).await {
             Ok(Answer::Ours(lease)) => {
                 failpoint::reach("after_claim");
                 Ok(Hold::Claimed(lease))
             }
->>>>>>> proof
             Ok(Answer::Running) => Err(Over::retry(None)),
             Ok(Answer::Ended(ended)) => self.ended_before(job, &ended).await,
             Err(error) => Err(Over::retry(Some(error))),

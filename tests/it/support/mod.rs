@@ -6,11 +6,8 @@ mod database;
 mod events;
 mod probe;
 mod process;
-<<<<<<< HEAD
 pub(crate) mod rows;
-=======
 mod town;
->>>>>>> proof
 
 pub(crate) use answer::Answer;
 pub(crate) use app::{Builder, TestApp, Went};
