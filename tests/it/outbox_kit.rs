@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hookyard::brokers::{Confirmation, Features, Message, Publisher};
@@ -137,14 +138,23 @@ impl Journal {
 
     /// Waits until so many have arrived.
     pub(crate) async fn wait_for(&self, messages: usize) {
-        let arrived = async {
-            while self.taken.lock().unwrap().len() < messages {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        self.wait_until(|journal| journal.taken.lock().unwrap().len() >= messages)
+            .await;
+    }
+
+    /// Waits until a publication was begun.
+    pub(crate) async fn wait_for_a_try(&self) {
+        self.wait_until(|journal| journal.asked() > 0).await;
+    }
+
+    async fn wait_until(&self, there: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !there(self) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        let limit = std::time::Duration::from_secs(20);
-        let result = tokio::time::timeout(limit, arrived).await;
-        assert!(result.is_ok(), "{} of {messages} arrived", self.ids().len());
+        let in_time = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        assert!(in_time.is_ok(), "{} have arrived", self.ids().len());
     }
 
     async fn take(&self, topic: &str, message: Message) -> Result<String, Error> {
