@@ -6,11 +6,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::SharedClock;
-use crate::config::{Config, StoreConfig};
+use crate::config::{Config, RetryOwner, StoreConfig};
 use crate::egress::{Egress, Relay};
 use crate::error::BoxError;
+use crate::ingress::{PipelineRows, Worker, WorkerSettings};
 use crate::pipeline::{Ledger, Pipeline};
 use crate::store::Store;
+use crate::store::keep::Keeper;
 use crate::telemetry::Metrics;
 
 /// The database and its workers.
@@ -49,11 +51,26 @@ impl Durable {
         })
     }
 
-    /// Starts the workers.
+    /// Makes the worker of the `events` table.
+    pub(super) fn worker(&self, config: &Config, pipeline: &Arc<Pipeline>) -> Worker {
+        let rows = Arc::new(PipelineRows::new(pipeline.clone()));
+        let settings = WorkerSettings::from(&config.worker);
+        Worker::new(self.store.clone(), rows, settings, self.workers.clone())
+    }
+
+    /// Keeps pushed events for the worker, when it is to retry them.
+    pub(super) fn keeper(&self, config: &Config) -> Option<Arc<Keeper>> {
+        let ours = config.worker.retry_owner == RetryOwner::Ours;
+        ours.then(|| Keeper::new(self.store.clone(), self.workers.clone()))
+    }
+
+    /// Starts the workers. Those that begin something new end with `closing`, which comes before
+    /// [`Durable::stop`].
     pub(super) fn work(
         &self,
-        _config: &Config,
-        _pipeline: &Arc<Pipeline>,
+        config: &Config,
+        closing: &CancellationToken,
+        pipeline: &Arc<Pipeline>,
         egress: &Arc<Egress>,
         metrics: &Arc<Metrics>,
         clock: &SharedClock,
@@ -67,6 +84,9 @@ impl Durable {
             metrics.clone(),
         );
         workers.spawn(relay.run(stop.clone()));
+        if config.worker.enabled {
+            workers.spawn(self.worker(config, pipeline).run(closing.clone()));
+        }
         workers.close();
     }
 

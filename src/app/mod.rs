@@ -205,12 +205,13 @@ impl AppBuilder {
             tasks: tasks.clone(),
         }));
         if let Some(durable) = &durable {
-            durable.work(&config, &pipeline, &egress, &metrics, &clock);
+            durable.work(&config, &stop, &pipeline, &egress, &metrics, &clock);
         }
         let stopping = Arc::new(AtomicBool::new(false));
         let gate = Gate::new(config.server.max_in_flight);
         let door = PushDoor {
             pipeline: pipeline.clone(),
+            keeper: durable.as_ref().and_then(|durable| durable.keeper(&config)),
             verifier: verifier.clone(),
             gate: gate.clone(),
             max_body_bytes: config.server.max_body_bytes,
