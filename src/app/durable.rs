@@ -5,19 +5,21 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::brokers::Subscriber;
 use crate::clock::SharedClock;
 use crate::config::{Config, RetryOwner, StoreConfig};
+use crate::desk::Runner;
 use crate::egress::{Egress, Relay};
 use crate::error::BoxError;
-use crate::ingress::{PipelineRows, Worker, WorkerSettings};
+use crate::ingress::{DeadLetterDrain, PipelineRows, Worker, WorkerSettings};
 use crate::pipeline::{Ledger, Pipeline};
-use crate::store::Store;
 use crate::store::keep::Keeper;
+use crate::store::{Store, StoreWatch};
 use crate::telemetry::Metrics;
 
 /// The database and its workers.
 pub(super) struct Durable {
-    pub(super) store: Store,
+    pub(super) watch: Arc<StoreWatch>,
     pub(super) ledger: Arc<Ledger>,
     /// Workers; they end when they are told to.
     workers: TaskTracker,
@@ -25,27 +27,25 @@ pub(super) struct Durable {
 }
 
 impl Durable {
-    /// Connects to the database and sees to its tables.
+    /// Connects to the database and sees to its tables, if it is there. `own_clock` says that
+    /// time is not the machine's, and not to be set by the database's.
     pub(super) async fn open(
         settings: &StoreConfig,
         clock: &SharedClock,
+        own_clock: bool,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, BoxError> {
         let store = Store::connect(settings, clock.clone())?;
-        if settings.migrate {
-            store.migrate().await.map_err(|error| {
-                format!("the database cannot be brought up to date: {error}; check DATABASE_URL")
-            })?;
-        }
-        store.check().await.map_err(|error| {
-            format!(
-                "the database cannot be used: {error}; is it there, and has `hookyard migrate` run?"
-            )
-        })?;
+        let watch = StoreWatch::new(store.clone(), settings.migrate, !own_clock, metrics.clone());
+        watch
+            .begin()
+            .await
+            .map_err(|error| format!("the database cannot be used: {error}; check DATABASE_URL"))?;
         // Ends with the ledger, after everything it was handed.
         let loops = TaskTracker::new();
         Ok(Self {
-            ledger: Ledger::start(store.clone(), &loops),
-            store,
+            watch,
+            ledger: Ledger::start(store, &loops),
             workers: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -55,13 +55,18 @@ impl Durable {
     pub(super) fn worker(&self, config: &Config, pipeline: &Arc<Pipeline>) -> Worker {
         let rows = Arc::new(PipelineRows::new(pipeline.clone()));
         let settings = WorkerSettings::from(&config.worker);
-        Worker::new(self.store.clone(), rows, settings, self.workers.clone())
+        Worker::new(
+            self.watch.store().clone(),
+            rows,
+            settings,
+            self.workers.clone(),
+        )
     }
 
     /// Keeps pushed events for the worker, when it is to retry them.
     pub(super) fn keeper(&self, config: &Config) -> Option<Arc<Keeper>> {
         let ours = config.worker.retry_owner == RetryOwner::Ours;
-        ours.then(|| Keeper::new(self.store.clone(), self.workers.clone()))
+        ours.then(|| Keeper::new(self.watch.store().clone(), self.workers.clone()))
     }
 
     /// Starts the workers. Those that begin something new end with `closing`, which comes before
@@ -72,14 +77,16 @@ impl Durable {
         closing: &CancellationToken,
         pipeline: &Arc<Pipeline>,
         egress: &Arc<Egress>,
-        metrics: &Arc<Metrics>,
         clock: &SharedClock,
-    ) {
+        subscriber: Option<Arc<dyn Subscriber>>,
+    ) -> Result<(), BoxError> {
         let (workers, stop) = (&self.workers, &self.stop);
-        workers.spawn(self.store.clone().listen(stop.clone()));
+        let (store, metrics) = (self.watch.store(), self.watch.metrics());
+        workers.spawn(self.watch.clone().run(stop.clone()));
+        workers.spawn(store.clone().listen(stop.clone()));
         let relay = Relay::new(
             egress.clone(),
-            self.store.clone(),
+            store.clone(),
             clock.clone(),
             metrics.clone(),
         );
@@ -87,7 +94,25 @@ impl Durable {
         if config.worker.enabled {
             workers.spawn(self.worker(config, pipeline).run(closing.clone()));
         }
+        if let Some(settings) = &config.store {
+            let swept = store
+                .clone()
+                .keep_swept(settings.retention, metrics.clone(), stop.clone());
+            workers.spawn(swept);
+        }
+        if let Some(subscription) = config.worker.dead_letter_subscription.clone() {
+            let drain = DeadLetterDrain {
+                subscriber: subscriber
+                    .ok_or("DEAD_LETTER_SUBSCRIPTION needs a broker to read from")?,
+                subscription,
+                store: store.clone(),
+                metrics: metrics.clone(),
+            };
+            workers.spawn(drain.run(stop.clone()));
+        }
+        Runner::new(store.clone(), pipeline.clone(), clock.clone()).start(workers, stop.clone());
         workers.close();
+        Ok(())
     }
 
     /// Lets the workers end what they have begun, and keeps what is still to be kept.

@@ -7,6 +7,7 @@ mod gate;
 mod poll;
 mod push;
 mod refusals;
+mod subscribe;
 mod webhook;
 
 pub use body::{BodyError, read_body, refuse_encoding};
@@ -15,4 +16,5 @@ pub use oidc::{Identity, OidcVerifier, TokenError, TokenVerifier, bearer};
 pub use poll::{Asked, PipelineRows, RunRow, Turn, Worker, WorkerSettings};
 pub use push::{PushDoor, receive};
 pub use refusals::Refusals;
+pub use subscribe::DeadLetterDrain;
 pub use webhook::{SECRET_HEADER, WebhookDoor, receive_webhook};

@@ -7,6 +7,7 @@ mod durable;
 mod handler;
 mod inbox;
 mod ledger;
+mod loops;
 mod outcome;
 mod registry;
 mod repeats;
@@ -29,6 +30,9 @@ pub use ledger::Ledger;
 pub use outcome::{Before, Outcome};
 pub use registry::{HandlerInfo, Registration, Registry, RegistryError, Routes, When};
 pub use unrouted::UnroutedInfo;
+
+/// Statements of the handlers of community events, which name no other folder.
+pub use crate::store::community;
 
 use crate::clock::{Deadline, SharedClock};
 use crate::config::WorkConfig;
@@ -131,6 +135,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Time budgets.
     pub work: WorkConfig,
+    /// Longest chain of events caused by our own writes.
+    pub max_event_depth: u32,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Records what happens to an event.

@@ -205,10 +205,12 @@ impl Pipeline {
             budget,
             ..
         } = job;
+        self.refuse_loop(job)?;
         let call = Call {
             event_id: event.id.clone(),
             generation: hold.generation(),
             handler: registration.name,
+            depth: event.depth,
             deadline: budget.work.clone(),
             trace: *trace,
             tracer: self.parts.tracer.clone(),

@@ -19,7 +19,7 @@ mod traces;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
@@ -233,6 +233,16 @@ impl Sandbox {
             service_account: SERVICE_ACCOUNT.to_owned(),
         });
         endpoint
+    }
+
+    /// Lets Hasura fire its trigger: every contract that an operation changes is published to
+    /// [`TOPIC`] as an event, so that the service's own writes come back to it.
+    pub fn fire_triggers(&self) {
+        let pusher = self.parts.pusher.clone();
+        self.parts.hasura.set_trigger(Arc::new(move |event| {
+            // An event is neither empty nor large, and the topic is there from the start.
+            pusher.publish(TOPIC, event.to_string(), &[], None).ok();
+        }));
     }
 
     /// Returns a good token for the service.

@@ -74,6 +74,11 @@ async fn run(pipeline: &Arc<Pipeline>, row: &DueEvent) -> Settled {
     }
 }
 
+/// Returns what a row says it belongs to.
+pub(super) fn correlation_id(row: &DueEvent) -> Option<String> {
+    Some(metadata(row).get("correlation_id")?.as_str()?.to_owned())
+}
+
 fn metadata(row: &DueEvent) -> Map<String, Value> {
     let parse = |text: &str| serde_json::from_str(text).ok();
     row.metadata.as_deref().and_then(parse).unwrap_or_default()
@@ -90,7 +95,13 @@ fn table_row(row: &DueEvent, metadata: &Map<String, Value>) -> TableRow {
         correlation_id: text("correlation_id"),
         causation_id: text("causation_id"),
         traceparent: text("traceparent"),
+        depth: depth(metadata),
     }
+}
+
+fn depth(metadata: &Map<String, Value>) -> u32 {
+    let depth = metadata.get("event_depth").and_then(Value::as_u64);
+    u32::try_from(depth.unwrap_or_default()).unwrap_or(u32::MAX)
 }
 
 /// The row's id is no event's.

@@ -1,8 +1,15 @@
 //! The table `event_dead_letters`: what will not be tried again by itself.
 
+mod find;
+
 use std::borrow::Cow;
 
 use uuid::Uuid;
+
+pub use find::{
+    COUNTED, DeadLetterRow, GroupRow, OriginalRow, Summary, Wanted, by_id, close, count_some,
+    discard, first, groups, of_event, original, page, summary,
+};
 
 use super::{Micros, Tx, failed, on};
 use crate::error::Result;
@@ -53,7 +60,9 @@ const INSERT_POSTGRES: &str = "\
         TIMESTAMPTZ 'epoch' + $7 * INTERVAL '1 microsecond',
         TIMESTAMPTZ 'epoch' + $8 * INTERVAL '1 microsecond',
         $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $8)
-    ON CONFLICT (id) DO NOTHING";
+    ON CONFLICT (id) DO UPDATE SET status = 'open', redrive_id = NULL, kept_at = $8,
+        retry_count = excluded.retry_count, decided_by = NULL, decided_at = NULL, note = NULL
+    WHERE event_dead_letters.status = 'redriven'";
 
 const INSERT_SQLITE: &str = "\
     INSERT INTO event_dead_letters
@@ -64,9 +73,12 @@ const INSERT_SQLITE: &str = "\
         strftime('%Y-%m-%dT%H:%M:%fZ', $7 / 1000000.0, 'unixepoch'),
         strftime('%Y-%m-%dT%H:%M:%fZ', $8 / 1000000.0, 'unixepoch'),
         $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $8)
-    ON CONFLICT (id) DO NOTHING";
+    ON CONFLICT (id) DO UPDATE SET status = 'open', redrive_id = NULL, kept_at = $8,
+        retry_count = excluded.retry_count, decided_by = NULL, decided_at = NULL, note = NULL
+    WHERE event_dead_letters.status = 'redriven'";
 
-/// Keeps a failure. One failure of one run is kept once, however often it is handed in.
+/// Keeps a failure. One failure of one run is kept once, however often it is handed in; one that
+/// was redriven and has failed in the same way is open again.
 ///
 /// # Errors
 /// When the database is away or refuses.
@@ -77,10 +89,7 @@ pub async fn insert(tx: &mut Tx, row: &NewDeadLetter, now: Micros) -> Result<()>
         INSERT_SQLITE
     };
     let id = row.id().to_string();
-    // The column is a UUID, and others' ids need not be one.
-    let event_id = Uuid::parse_str(&row.event_key)
-        .unwrap_or_else(|_| derived_id(&["event", &row.event_key]))
-        .to_string();
+    let event_id = event_column(&row.event_key);
     let event_type: String = clean(&row.event_type).chars().take(100).collect();
     let key = clean(&row.event_key);
     let message_id = row.message_id.as_deref().map(clean);
@@ -113,6 +122,36 @@ pub async fn insert(tx: &mut Tx, row: &NewDeadLetter, now: Micros) -> Result<()>
     .map_err(failed)
 }
 
+/// Tells whether a failure that some instance announces on the dead-letter topic is kept here
+/// already, because that instance has this database too.
+///
+/// # Errors
+/// When the database is away.
+pub async fn is_kept(tx: &mut Tx, row: &NewDeadLetter) -> Result<bool> {
+    let sql = if tx.is_postgres() {
+        "SELECT COUNT(*) FROM event_dead_letters WHERE event_id = CAST($1 AS UUID) \
+         AND COALESCE(handler, '') = $2 AND error_code = $3 AND source <> 'subscription'"
+    } else {
+        "SELECT COUNT(*) FROM event_dead_letters WHERE event_id = $1 \
+         AND COALESCE(handler, '') = $2 AND error_code = $3 AND source <> 'subscription'"
+    };
+    let count: i64 = on!(tx, c => sqlx::query_scalar(sql)
+        .bind(event_column(&row.event_key))
+        .bind(row.handler.as_deref().unwrap_or_default())
+        .bind(&row.error_code)
+        .fetch_one(&mut *c)
+        .await)
+    .map_err(failed)?;
+    Ok(count > 0)
+}
+
+/// What stands for an event in the column, which is a UUID; others' ids need not be one.
+pub(super) fn event_column(event_key: &str) -> String {
+    Uuid::parse_str(event_key)
+        .unwrap_or_else(|_| derived_id(&["event", event_key]))
+        .to_string()
+}
+
 impl NewDeadLetter {
     /// Returns the id: the same for the same failure of the same run.
     pub fn id(&self) -> Uuid {
@@ -123,6 +162,11 @@ impl NewDeadLetter {
             self.handler.as_deref().unwrap_or_default(),
             &self.generation.to_string(),
             &self.error_code,
+            // Pub/Sub gives up on an event again under another message id.
+            match (self.source, &self.message_id) {
+                ("subscription", Some(id)) => id,
+                _ => "",
+            },
             // An id that came again with other content is another failure.
             &format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&self.original)),
         ])
@@ -196,7 +240,7 @@ fn has_huge_number(text: &str) -> bool {
 /// Leaves out the one character that PostgreSQL's text does not take.
 fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
-        Cow::Owned(text.replace('\0', ""))
+        Cow::Owned(text.replace('\0', "\u{2400}"))
     } else {
         Cow::Borrowed(text)
     }
