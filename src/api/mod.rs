@@ -46,27 +46,25 @@ pub type ProcessEvent = Arc<dyn Fn(Uuid) -> Later<Result<Asked>> + Send + Sync>;
 /// Begins to run what is due in the table.
 pub type ProcessBatch = Arc<dyn Fn() -> Later<Result<Asked>> + Send + Sync>;
 
-/// What the routes need that are there only with a database.
+/// Runs events of the table because somebody asks.
 #[derive(Clone)]
-pub struct DeskApi {
-    /// Answers questions about failed events.
-    pub desk: Desk,
+pub struct WorkerApi {
     /// `POST /process-event`.
     pub process_event: ProcessEvent,
     /// `POST /process-batch`.
     pub process_batch: ProcessBatch,
 }
 
-impl DeskApi {
-    /// Makes one for a process that does not work off the table.
-    pub fn without_worker(desk: Desk) -> Self {
-        Self {
-            desk,
-            process_event: Arc::new(|_| Box::pin(async { Ok(Asked::Closed) })),
-            process_batch: Arc::new(|| Box::pin(async { Ok(Asked::Closed) })),
-        }
-    }
+/// What the routes need that are there only with a database.
+#[derive(Clone)]
+pub struct DeskApi {
+    /// Answers questions about failed events.
+    pub desk: Desk,
+    /// The worker, where this process works off the table.
+    pub worker: Option<WorkerApi>,
+}
 
+impl DeskApi {
     /// Returns it, or 501 without a database.
     fn of<'a>(state: &'a ApiState, caller: &Caller) -> Result<&'a Self, ApiError> {
         let desk = state.desk.as_ref();

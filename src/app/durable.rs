@@ -76,7 +76,10 @@ impl Durable {
 
     /// Makes what the admin routes need.
     pub(super) fn api(&self, pipeline: &Pipeline) -> DeskApi {
-        DeskApi::without_worker(Desk::new(self.store.clone(), pipeline.handlers()))
+        DeskApi {
+            desk: Desk::new(self.store.clone(), pipeline.handlers()),
+            worker: None,
+        }
     }
 
     /// Lets the workers end what they have begun, and keeps what is still to be kept.

@@ -185,7 +185,9 @@ async fn s5_a_token_for_reading_looks_and_changes_nothing(database: TestDatabase
         assert_eq!(answer.status, 403, "POST {path}");
         assert_eq!(code(&answer), "read_only_token");
     }
-    let answer = reader.get("/dead-letters/0c282ca4-c204-4a79-aa07-89d93eb93eff?payload=true").await;
+    let answer = reader
+        .get("/dead-letters/0c282ca4-c204-4a79-aa07-89d93eb93eff?payload=true")
+        .await;
     assert_eq!(
         (answer.status.as_u16(), code(&answer)),
         (403, "payload_is_closed".to_owned())
