@@ -224,6 +224,7 @@ fn pipeline_of(registry: Registry) -> Arc<Pipeline> {
         services: Arc::new(services),
         clock,
         work: config.work,
+        max_event_depth: config.worker.max_event_depth,
         metrics,
         tracer: Tracer::off(),
         tasks: TaskTracker::new(),

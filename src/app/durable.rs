@@ -6,18 +6,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::DeskApi;
+use crate::brokers::Subscriber;
 use crate::clock::SharedClock;
 use crate::config::{Config, StoreConfig};
 use crate::desk::{Desk, Runner};
 use crate::egress::{Egress, Relay};
 use crate::error::BoxError;
+use crate::ingress::DeadLetterDrain;
 use crate::pipeline::{Ledger, Pipeline};
-use crate::store::Store;
+use crate::store::{Store, StoreWatch};
 use crate::telemetry::Metrics;
 
 /// The database and its workers.
 pub(super) struct Durable {
-    pub(super) store: Store,
+    pub(super) watch: Arc<StoreWatch>,
     pub(super) ledger: Arc<Ledger>,
     /// Workers; they end when they are told to.
     workers: TaskTracker,
@@ -25,27 +27,25 @@ pub(super) struct Durable {
 }
 
 impl Durable {
-    /// Connects to the database and sees to its tables.
+    /// Connects to the database and sees to its tables, if it is there. `own_clock` says that
+    /// time is not the machine's, and not to be set by the database's.
     pub(super) async fn open(
         settings: &StoreConfig,
         clock: &SharedClock,
+        own_clock: bool,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, BoxError> {
         let store = Store::connect(settings, clock.clone())?;
-        if settings.migrate {
-            store.migrate().await.map_err(|error| {
-                format!("the database cannot be brought up to date: {error}; check DATABASE_URL")
-            })?;
-        }
-        store.check().await.map_err(|error| {
-            format!(
-                "the database cannot be used: {error}; is it there, and has `hookyard migrate` run?"
-            )
-        })?;
+        let watch = StoreWatch::new(store.clone(), settings.migrate, !own_clock, metrics.clone());
+        watch
+            .begin()
+            .await
+            .map_err(|error| format!("the database cannot be used: {error}; check DATABASE_URL"))?;
         // Ends with the ledger, after everything it was handed.
         let loops = TaskTracker::new();
         Ok(Self {
-            ledger: Ledger::start(store.clone(), &loops),
-            store,
+            watch,
+            ledger: Ledger::start(store, &loops),
             workers: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -54,30 +54,48 @@ impl Durable {
     /// Starts the workers.
     pub(super) fn work(
         &self,
-        _config: &Config,
+        config: &Config,
         pipeline: &Arc<Pipeline>,
         egress: &Arc<Egress>,
-        metrics: &Arc<Metrics>,
         clock: &SharedClock,
-    ) {
+        subscriber: Option<Arc<dyn Subscriber>>,
+    ) -> Result<(), BoxError> {
         let (workers, stop) = (&self.workers, &self.stop);
-        workers.spawn(self.store.clone().listen(stop.clone()));
+        let (store, metrics) = (self.watch.store(), self.watch.metrics());
+        workers.spawn(self.watch.clone().run(stop.clone()));
+        workers.spawn(store.clone().listen(stop.clone()));
         let relay = Relay::new(
             egress.clone(),
-            self.store.clone(),
+            store.clone(),
             clock.clone(),
             metrics.clone(),
         );
         workers.spawn(relay.run(stop.clone()));
-        Runner::new(self.store.clone(), pipeline.clone(), clock.clone())
-            .start(workers, stop.clone());
+        if let Some(settings) = &config.store {
+            let swept = store
+                .clone()
+                .keep_swept(settings.retention, metrics.clone(), stop.clone());
+            workers.spawn(swept);
+        }
+        if let Some(subscription) = config.worker.dead_letter_subscription.clone() {
+            let drain = DeadLetterDrain {
+                subscriber: subscriber
+                    .ok_or("DEAD_LETTER_SUBSCRIPTION needs a broker to read from")?,
+                subscription,
+                store: store.clone(),
+                metrics: metrics.clone(),
+            };
+            workers.spawn(drain.run(stop.clone()));
+        }
+        Runner::new(store.clone(), pipeline.clone(), clock.clone()).start(workers, stop.clone());
         workers.close();
+        Ok(())
     }
 
     /// Makes what the admin routes need.
     pub(super) fn api(&self, pipeline: &Pipeline) -> DeskApi {
         DeskApi {
-            desk: Desk::new(self.store.clone(), pipeline.handlers()),
+            desk: Desk::new(self.watch.store().clone(), pipeline.handlers()),
             worker: None,
         }
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, ApiState, EdgeOptions, HealthDetail};
-use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
+use crate::brokers::{MemoryBroker, Publisher, PubsubBroker, Subscriber};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
@@ -54,6 +54,7 @@ pub struct AppBuilder {
     problems: Vec<RegistryError>,
     verifier: Option<Arc<dyn TokenVerifier>>,
     publisher: Option<Arc<dyn Publisher>>,
+    subscriber: Option<Arc<dyn Subscriber>>,
     clock: Option<SharedClock>,
     services: Option<Services>,
 }
@@ -94,6 +95,13 @@ impl AppBuilder {
     #[must_use]
     pub fn publisher(mut self, publisher: Arc<dyn Publisher>) -> Self {
         self.publisher = Some(publisher);
+        self
+    }
+
+    /// Takes another broker to receive from than the one of the configuration.
+    #[must_use]
+    pub fn subscriber(mut self, subscriber: Arc<dyn Subscriber>) -> Self {
+        self.subscriber = Some(subscriber);
         self
     }
 
@@ -143,6 +151,7 @@ impl AppBuilder {
             Some(config) => config,
             None => Config::from_env()?,
         };
+        let own_clock = self.clock.is_some();
         let clock = self.clock.unwrap_or_else(SystemClock::shared);
         let metrics = Metrics::new()?;
         let tracer = match &config.telemetry.otlp {
@@ -152,11 +161,11 @@ impl AppBuilder {
         let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();
 
-        let publisher: Arc<dyn Publisher> = match self.publisher {
-            Some(publisher) => publisher,
+        let (publisher, subscriber): (Arc<dyn Publisher>, _) = match self.publisher {
+            Some(publisher) => (publisher, self.subscriber),
             None => match config.bus.bus_type {
-                BusType::Memory => Arc::new(MemoryBroker::new()),
-                BusType::Pubsub => Arc::new(PubsubBroker::connect(&config.bus).await?),
+                BusType::Memory => both(MemoryBroker::new(), self.subscriber),
+                BusType::Pubsub => both(PubsubBroker::connect(&config.bus).await?, self.subscriber),
             },
         };
         let services = match self.services {
@@ -188,7 +197,7 @@ impl AppBuilder {
         let egress = Arc::new(egress.traced(tracer.clone(), system));
         let revision = config.server.revision.clone();
         let durable = match &config.store {
-            Some(settings) => Some(Durable::open(settings, &clock).await?),
+            Some(settings) => Some(Durable::open(settings, &clock, own_clock, &metrics).await?),
             None => None,
         };
         let pipeline = Arc::new(Pipeline::new(Parts {
@@ -200,13 +209,15 @@ impl AppBuilder {
             services: Arc::new(services),
             clock: clock.clone(),
             work: config.work.clone(),
+            max_event_depth: config.worker.max_event_depth,
             metrics: metrics.clone(),
             tracer: tracer.clone(),
             tasks: tasks.clone(),
         }));
         if let Some(durable) = &durable {
-            durable.work(&config, &pipeline, &egress, &metrics, &clock);
+            durable.work(&config, &pipeline, &egress, &clock, subscriber)?;
         }
+        let watch = durable.as_ref().map(|durable| durable.watch.clone());
         let stopping = Arc::new(AtomicBool::new(false));
         let gate = Gate::new(config.server.max_in_flight);
         let door = PushDoor {
@@ -223,8 +234,13 @@ impl AppBuilder {
             metrics: metrics.clone(),
             server: config.server.clone(),
             before_metrics: {
-                let pipeline = pipeline.clone();
-                Arc::new(move || pipeline.refresh_metrics())
+                let (pipeline, watch) = (pipeline.clone(), watch.clone());
+                Arc::new(move || {
+                    pipeline.refresh_metrics();
+                    if let Some(watch) = &watch {
+                        watch.refresh_metrics();
+                    }
+                })
             },
             handlers: {
                 let pipeline = pipeline.clone();
@@ -247,7 +263,7 @@ impl AppBuilder {
                 Arc::new(move || match () {
                     () if stopping.load(Ordering::Relaxed) => Err("shutting down"),
                     () if !verifier.ready() => Err("the token issuer's keys are not here yet"),
-                    () => Ok(()),
+                    () => watch.as_ref().map_or(Ok(()), |watch| watch.ready()),
                 })
             },
         };
@@ -334,6 +350,15 @@ impl App {
             server,
         })
     }
+}
+
+/// Returns both ends of a broker; `other` is where to receive from instead.
+fn both<B: Publisher + Subscriber>(
+    broker: B,
+    other: Option<Arc<dyn Subscriber>>,
+) -> (Arc<dyn Publisher>, Option<Arc<dyn Subscriber>>) {
+    let broker = Arc::new(broker);
+    (broker.clone(), Some(other.unwrap_or(broker)))
 }
 
 /// A service that listens.

@@ -1,6 +1,6 @@
 //! A broker inside this process, for tests and `hookyard dev`.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
 use super::limits;
-use super::{Confirmation, Features, Message, Publisher};
+use super::queue::{Queue, Reader};
+use super::{Confirmation, Features, Message, Opened, Publisher, Subscriber, Subscription};
 use crate::clock::Deadline;
 use crate::error::{Code, Error};
 
@@ -39,6 +40,8 @@ struct Inner {
     count: u64,
     failures: VecDeque<Code>,
     down: Option<Code>,
+    /// By name, with the topic.
+    subscriptions: HashMap<String, (String, Queue)>,
 }
 
 impl Default for MemoryBroker {
@@ -69,6 +72,28 @@ impl MemoryBroker {
     /// Returns every message published from now on, to any topic.
     pub fn subscribe(&self) -> broadcast::Receiver<Published> {
         self.subscribers.subscribe()
+    }
+
+    /// Makes a subscription; it gets what is published to `topic` from now on.
+    pub fn create_subscription(&self, name: &str, topic: &str) {
+        let made = (topic.to_owned(), Queue::default());
+        self.lock().subscriptions.insert(name.to_owned(), made);
+    }
+
+    /// Returns how many messages of a subscription wait to be received.
+    pub fn waiting(&self, subscription: &str) -> usize {
+        let inner = self.lock();
+        let found = inner.subscriptions.get(subscription);
+        found.map_or(0, |(_, queue)| queue.len())
+    }
+
+    /// Gives a subscription a message that it has had before, as a broker does whose
+    /// acknowledgement was lost.
+    pub fn deliver_again(&self, subscription: &str, message: Published) {
+        let inner = self.lock();
+        if let Some((_, queue)) = inner.subscriptions.get(subscription) {
+            queue.push(message, 1);
+        }
     }
 
     /// Lets the next publication fail with `code`, as a broker that is away for a moment.
@@ -111,10 +136,34 @@ impl MemoryBroker {
             inner.taken.pop_front();
         }
         inner.taken.push_back(published.clone());
+        for (of, queue) in inner.subscriptions.values() {
+            if of == topic {
+                queue.push(published.clone(), 0);
+            }
+        }
         drop(inner);
         // Nobody listening is fine: the message can still be read back.
         self.subscribers.send(published).ok();
         Ok(message_id)
+    }
+}
+
+impl Subscriber for MemoryBroker {
+    fn subscribe<'a>(&'a self, subscription: &'a str) -> Opened<'a> {
+        let inner = self.lock();
+        let opened = match inner.subscriptions.get(subscription) {
+            Some((_, queue)) => Ok(Box::new(Reader {
+                name: subscription.to_owned(),
+                queue: queue.clone(),
+            }) as Box<dyn Subscription>),
+            None => Err(Error::Unavailable {
+                service: "memory",
+                code: Code::new("subscription_not_found"),
+                retry_after: None,
+                source: None,
+            }),
+        };
+        Box::pin(std::future::ready(opened))
     }
 }
 

@@ -1,14 +1,17 @@
 //! Message brokers behind one small trait, one file per backend.
 
+mod incoming;
 mod limits;
 mod memory;
 mod pubsub;
+mod queue;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
 
+pub use incoming::{Incoming, Next, Opened, Subscriber, Subscription};
 pub use memory::{MemoryBroker, Published};
 pub use pubsub::PubsubBroker;
 

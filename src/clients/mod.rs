@@ -30,6 +30,8 @@ pub struct Call {
     pub generation: i32,
     /// The handler's name.
     pub handler: &'static str,
+    /// How many of our own writes lie behind that event.
+    pub depth: u32,
     /// When everything has to be over.
     pub deadline: Deadline,
     /// The trace to continue.
@@ -45,6 +47,7 @@ impl Call {
             event_id: EventId::new("check").ok_or_else(|| Error::permanent("bad_id"))?,
             generation: 0,
             handler: "check",
+            depth: 0,
             deadline: Deadline::after(clock, CHECK_BUDGET),
             trace: TraceContext::new_root(),
             tracer: Tracer::off(),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::brokers::Message;
 use crate::error::{Code, Error};
 use crate::event::contracts::DomainEvent;
-use crate::event::{Event, EventId, TraceContext, derived_id};
+use crate::event::{DEPTH_ATTRIBUTE, Event, EventId, TraceContext, derived_id};
 
 /// An event that waits for its handler to succeed.
 #[derive(Debug, Clone)]
@@ -91,6 +91,7 @@ impl Emitted {
     /// Source: <https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md>.
     /// Everything but the trace is the same on every run, so a second copy is the same message.
     pub(super) fn into_message(self, cause: &Event, trace: &TraceContext) -> Message {
+        let depth = cause.depth.saturating_add(1);
         let correlation = cause.correlation_id();
         let mut attributes = vec![
             ("ce-specversion".to_owned(), "1.0".to_owned()),
@@ -103,6 +104,7 @@ impl Emitted {
             ("ce-subject".to_owned(), self.subject.clone()),
             ("ce-causationid".to_owned(), cause.id.to_string()),
             ("ce-correlationid".to_owned(), correlation.to_owned()),
+            (DEPTH_ATTRIBUTE.to_owned(), depth.to_string()),
             ("traceparent".to_owned(), trace.to_string()),
             ("Content-Type".to_owned(), "application/json".to_owned()),
         ];

@@ -83,8 +83,12 @@ impl RowChange {
 
     /// Returns `x-hasura-role` of the session that made the change.
     pub fn role(&self) -> Option<String> {
-        let role = self.session.as_ref()?.column("x-hasura-role")?;
-        string(role).map(Into::into)
+        self.session_variable("x-hasura-role").map(Into::into)
+    }
+
+    /// Returns a variable of the session that made the change; names are in lower case.
+    pub fn session_variable(&self, name: &str) -> Option<Cow<'_, str>> {
+        string(self.session.as_ref()?.column(name)?)
     }
 }
 

@@ -14,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
 use super::change::{Row, RowChange};
+use super::depth::{DEPTH_ATTRIBUTE, DEPTH_VARIABLE, depth_of};
 use super::json::{Text, is_object, parse_json, string};
 use super::push::is_transport;
 use super::{Body, Delivery, Event, EventId, EventType, Reason, TraceContext};
@@ -119,6 +120,7 @@ pub(super) struct Parts {
     created_at: Option<SystemTime>,
     trace: Option<TraceContext>,
     hasura_retry: Option<u64>,
+    depth: u32,
 }
 
 impl Parts {
@@ -131,6 +133,7 @@ impl Parts {
             created_at,
             trace,
             hasura_retry,
+            depth,
         } = self;
         Event {
             id,
@@ -140,6 +143,7 @@ impl Parts {
             created_at,
             trace,
             hasura_retry,
+            depth,
             from_table: false,
             delivery,
         }
@@ -268,6 +272,12 @@ fn parts(incoming: Incoming<'_>, delivery: &Delivery, bytes: &Bytes) -> Result<P
             let info: DeliveryInfo = serde_json::from_str(raw.get()).ok()?;
             Some(info.current_retry)
         });
+        let change = RowChange {
+            op,
+            old: row(event.data.old),
+            new: row(event.data.new),
+            session: row(event.session_variables),
+        };
         return Ok(Parts {
             id,
             event_type: EventType::of_table(schema, &table.name.0, op),
@@ -277,12 +287,10 @@ fn parts(incoming: Incoming<'_>, delivery: &Delivery, bytes: &Bytes) -> Result<P
                 .or_else(|| event.trace_context.and_then(hasura_trace))
                 .or(delivery.request_trace),
             hasura_retry: retry,
-            body: Body::Row(RowChange {
-                op,
-                old: row(event.data.old),
-                new: row(event.data.new),
-                session: row(event.session_variables),
-            }),
+            depth: change
+                .session_variable(DEPTH_VARIABLE)
+                .map_or(0, |depth| depth_of(&depth)),
+            body: Body::Row(change),
         });
     }
 
@@ -312,6 +320,7 @@ fn parts(incoming: Incoming<'_>, delivery: &Delivery, bytes: &Bytes) -> Result<P
         created_at: created_at.or(Some(scheduled_time)),
         trace: message_trace.or(delivery.request_trace),
         hasura_retry: None,
+        depth: 0,
         body: Body::Scheduled(ScheduledTrigger {
             scheduled_time: Some(scheduled_time),
             payload: incoming.payload.map(|raw| Row::new(bytes, raw)),
@@ -336,6 +345,7 @@ fn domain_event(kind: &str, delivery: &Delivery) -> Result<Parts, Reason> {
             .and_then(TraceContext::parse)
             .or(delivery.request_trace),
         hasura_retry: None,
+        depth: delivery.attribute(DEPTH_ATTRIBUTE).map_or(0, depth_of),
         body: Body::Message(delivery.data.clone()),
     })
 }

@@ -1,6 +1,7 @@
 //! What an event is: data and decoding, no IO.
 
 mod change;
+mod depth;
 mod hasura;
 mod json;
 mod push;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 pub use change::{Change, Row, RowChange};
+pub use depth::{CAUSE_VARIABLE, DEPTH_ATTRIBUTE, DEPTH_VARIABLE, depth_of};
 pub use hasura::{Op, Scheduled, ScheduledTrigger};
 pub(crate) use json::{parse_json, with_id};
 pub use push::{Delivery, unwrap_push};
@@ -128,6 +130,22 @@ pub struct TableRow {
     pub causation_id: Option<String>,
     /// The trace it belongs to.
     pub traceparent: Option<String>,
+    /// How many of our own writes lie behind it.
+    pub depth: u32,
+}
+
+impl TableRow {
+    /// Takes what the row's `metadata` says, as JSON; other members are nobody's business here.
+    #[must_use]
+    pub fn noted(mut self, metadata: &serde_json::Map<String, serde_json::Value>) -> Self {
+        let text = |name: &str| Some(metadata.get(name)?.as_str()?.to_owned());
+        self.correlation_id = text("correlation_id");
+        self.causation_id = text("causation_id");
+        self.traceparent = text("traceparent");
+        let depth = metadata.get("event_depth").and_then(|depth| depth.as_u64());
+        self.depth = depth.map_or(0, |depth| u32::try_from(depth).unwrap_or(u32::MAX));
+        self
+    }
 }
 
 /// Something that happened. Immutable; cheap to clone.
@@ -147,6 +165,9 @@ pub struct Event {
     pub trace: Option<TraceContext>,
     /// Hasura's own retry counter, 0 on its first try.
     pub hasura_retry: Option<u64>,
+    /// How many of our own writes and emitted events lie behind this one, 0 for an event whose
+    /// cause is outside. A chain that does not end is a loop.
+    pub depth: u32,
     /// Whether it was read from a table, where it is not kept as its sender wrote it.
     pub from_table: bool,
     /// How it arrived, with the original bytes.
@@ -201,6 +222,7 @@ impl Event {
             created_at: row.created_at,
             trace: row.traceparent.as_deref().and_then(TraceContext::parse),
             hasura_retry: None,
+            depth: row.depth,
             from_table: true,
             delivery: Delivery {
                 data: payload,
@@ -234,6 +256,15 @@ impl Event {
         match redrive.or_else(|| self.delivery.attribute("hookyard-last-time")) {
             Some(generation) => Cow::Owned(format!("{}\n{generation}", self.id)),
             None => Cow::Borrowed(self.id.as_str()),
+        }
+    }
+
+    /// Returns the id of the event whose handler caused this one, when one did.
+    pub fn cause(&self) -> Option<Cow<'_, str>> {
+        match &self.body {
+            Body::Row(row) => row.session_variable(CAUSE_VARIABLE),
+            Body::Scheduled(_) => None,
+            Body::Message(_) => self.delivery.attribute("ce-causationid").map(Cow::Borrowed),
         }
     }
 

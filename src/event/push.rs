@@ -27,7 +27,15 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 const MAX_ATTRIBUTES: usize = 100;
 
 /// The CloudEvents members that become attributes, as they would be in binary mode.
-const STRUCTURED: [&str; 6] = ["id", "source", "type", "subject", "time", "traceparent"];
+const STRUCTURED: [&str; 7] = [
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "traceparent",
+    "eventdepth",
+];
 
 /// One arrival of a message.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +66,20 @@ impl Delivery {
             .iter()
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// Returns how often Pub/Sub had delivered a message before it gave up and put it on a
+    /// dead-letter topic (<https://cloud.google.com/pubsub/docs/handling-failures>).
+    pub fn source_deliveries(&self) -> Option<u32> {
+        let count = self.attribute("CloudPubSubDeadLetterSourceDeliveryCount")?;
+        count.parse().ok()
+    }
+
+    /// Returns when the message was published, on its first topic if it has been on two.
+    pub fn first_published(&self) -> Option<SystemTime> {
+        self.attribute("CloudPubSubDeadLetterSourceTopicPublishTime")
+            .and_then(timestamp)
+            .or(self.publish_time)
     }
 }
 

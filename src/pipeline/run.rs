@@ -174,7 +174,7 @@ impl Pipeline {
                 })),
                 None,
             )),
-            Claim::InFlight(waiter) => match waiter.ending(&job.budget.work).await {
+            Claim::InFlight(waiter) => match waiter.ending(&job.budget.claim).await {
                 Some(Ending::Completed) => Err((Outcome::Duplicate(None), None)),
                 // Never "done" while the first run may still fail.
                 Some(Ending::Released) | None => Err((Outcome::Retry(Outcome::SOON), None)),
@@ -205,10 +205,12 @@ impl Pipeline {
             budget,
             ..
         } = job;
+        self.refuse_loop(job)?;
         let call = Call {
             event_id: event.id.clone(),
             generation: hold.generation(),
             handler: registration.name,
+            depth: event.depth,
             deadline: budget.work.clone(),
             trace: *trace,
             tracer: self.parts.tracer.clone(),

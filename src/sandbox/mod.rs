@@ -8,10 +8,12 @@ mod broker;
 mod chargebee;
 mod emulator;
 mod faults;
+mod fleet;
 mod hasura;
 mod http;
 mod issuer;
 mod journal;
+mod line;
 mod proxy;
 mod pusher;
 mod routes;
@@ -19,21 +21,23 @@ mod traces;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 
-pub use broker::FlakyBroker;
+pub use broker::{FlakyBroker, RemoteBroker};
 pub use chargebee::Chargebee;
 pub use emulator::{Emulator, Pulled};
 pub use faults::{Fault, Faults, Hold};
+pub use fleet::{Fleet, Instance};
 pub use hasura::Hasura;
 pub use http::{Reply, Request, loopback_client};
 pub use issuer::{HOUR, Issuer, JWKS_PATH};
 pub use journal::{Did, Entry, Journal};
+pub use line::{CutAfter, Line};
 pub use proxy::{Passed, Proxy, Target};
 pub use pusher::{
     Delivered, PublishError, PubsubMessage, PushSubscription, Pusher, Record, Standing, envelope,
@@ -77,6 +81,8 @@ struct Parts {
     hasura: Hasura,
     pusher: Pusher,
     proxy: Proxy,
+    broker: FlakyBroker,
+    clock: SharedClock,
     journal: Journal,
     traces: Traces,
 }
@@ -138,7 +144,9 @@ impl SandboxBuilder {
             hasura: Hasura::new(&admin_secret, journal.clone(), clock.clone()),
             pusher: Pusher::new(issuer.clone(), clock.clone())?,
             proxy: Proxy::new(issuer.clone())?,
-            traces: Traces::new(clock),
+            traces: Traces::new(clock.clone()),
+            broker: FlakyBroker::default(),
+            clock,
             issuer,
             journal,
         };
@@ -235,6 +243,16 @@ impl Sandbox {
         endpoint
     }
 
+    /// Lets Hasura fire its trigger: every contract that an operation changes is published to
+    /// [`TOPIC`] as an event, so that the service's own writes come back to it.
+    pub fn fire_triggers(&self) {
+        let pusher = self.parts.pusher.clone();
+        self.parts.hasura.set_trigger(Arc::new(move |event| {
+            // An event is neither empty nor large, and the topic is there from the start.
+            pusher.publish(TOPIC, event.to_string(), &[], None).ok();
+        }));
+    }
+
     /// Returns a good token for the service.
     pub fn token(&self) -> String {
         self.parts.issuer.token(AUDIENCE, SERVICE_ACCOUNT, HOUR)
@@ -263,6 +281,11 @@ impl Sandbox {
     /// Returns the signing proxy.
     pub fn proxy(&self) -> &Proxy {
         &self.parts.proxy
+    }
+
+    /// Returns the broker that services in other processes publish to.
+    pub fn broker(&self) -> &FlakyBroker {
+        &self.parts.broker
     }
 
     /// Returns the journal of all stand-ins.

@@ -5,21 +5,27 @@
 
 pub mod audit;
 pub mod commit;
+pub mod community;
 pub mod dead_letters;
 mod ends;
+pub mod events;
 pub mod explain;
 mod failure;
 mod find;
 pub mod inbox;
+pub mod keep;
 pub mod lanes;
+pub mod marks;
 mod migrations;
 mod note;
 mod notify;
 pub mod outbox;
 pub mod redrives;
+mod retention;
 mod sql;
 pub mod status;
 mod time;
+mod watch;
 mod write;
 
 use std::str::FromStr;
@@ -36,9 +42,11 @@ pub use lanes::{LaneKind, Lease};
 pub use migrations::{Migration, Migrations};
 pub use note::DeliveryNote;
 pub use notify::{Signal, Wakeups};
+pub use retention::Swept;
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
 pub use time::{Micros, StoreClock, micros_of, time_of};
+pub use watch::StoreWatch;
 pub use write::{Value, Write, timestamp};
 
 use crate::clock::SharedClock;
@@ -135,7 +143,7 @@ impl Store {
         let lanes: i64 =
             read!(self, pool => sqlx::query_scalar(sql).fetch_one(pool).await).map_err(failed)?;
         debug_assert!(lanes > 0, "the migration fills the table");
-        self.sync_clock().await
+        Ok(())
     }
 
     /// Sets the clock by the database's, so that instances agree on when a lease ends.

@@ -6,7 +6,8 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{Postgres, Sqlite};
 use uuid::Uuid;
 
-use super::{Micros, Tx, failed};
+use super::failure::refused_statement;
+use super::{Micros, Tx};
 use crate::error::{Error, Result};
 
 /// A value bound to a statement, or a null of its type: PostgreSQL wants to know the type of a null.
@@ -122,7 +123,7 @@ pub(super) async fn apply(tx: &mut Tx, writes: &[Write]) -> Result<()> {
                 done.map(|done| done.rows_affected())
             }
         }
-        .map_err(failed)?;
+        .map_err(refused_statement)?;
         if write.rows.is_some_and(|rows| rows != changed) {
             return Err(Error::NotFound {
                 service: "database",

@@ -9,6 +9,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::database::DatabaseMetrics;
+
 /// Seconds; from a skipped event to the longest handler.
 const DURATIONS: [f64; 12] = [
     0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0,
@@ -48,6 +50,8 @@ pub struct Metrics {
     /// Spans that left for the collector or did not, by outcome (`exported`, `failed`,
     /// `dropped`); none when traces are not exported.
     pub spans: IntCounterVec,
+    /// Of the database, when there is one.
+    pub database: DatabaseMetrics,
 }
 
 impl Metrics {
@@ -119,6 +123,7 @@ impl Metrics {
             "Finished ids remembered at present.",
         )?;
         registry.register(Box::new(inbox_entries.clone()))?;
+        let database = DatabaseMetrics::new(&registry)?;
         let outbox_pending = IntGauge::new(
             "hookyard_outbox_pending",
             "Rows of the outbox that wait to be published.",
@@ -143,6 +148,7 @@ impl Metrics {
             outbox_pending,
             outbox_oldest_age,
             spans,
+            database,
         }))
     }
 

@@ -1,5 +1,6 @@
 //! What the service tells about itself: metrics, log lines, traces, request ids.
 
+mod database;
 mod fields;
 mod filter;
 mod layer;

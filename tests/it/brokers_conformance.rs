@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hookyard::brokers::{MemoryBroker, Message, Publisher, PubsubBroker};
+use hookyard::brokers::{MemoryBroker, Message, Publisher, PubsubBroker, Subscriber, Subscription};
 use hookyard::clock::{Deadline, SystemClock};
 use hookyard::error::Class;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ const EVENTS: &str = "events";
 /// A broker, and a way to read back what it took.
 struct Broker {
     publisher: Arc<dyn Publisher>,
+    subscriber: Arc<dyn Subscriber>,
     reader: Reader,
 }
 
@@ -27,8 +28,10 @@ enum Reader {
 impl Broker {
     async fn memory() -> Option<Self> {
         let broker = MemoryBroker::new();
+        broker.create_subscription(EVENTS, EVENTS);
         Some(Self {
             publisher: Arc::new(broker.clone()),
+            subscriber: Arc::new(broker.clone()),
             reader: Reader::Memory(broker),
         })
     }
@@ -39,14 +42,20 @@ impl Broker {
         let broker = PubsubBroker::connect(&emulator.bus(EVENTS, "dead"))
             .await
             .unwrap();
+        let broker = Arc::new(broker);
         Some(Self {
-            publisher: Arc::new(broker),
+            publisher: broker.clone(),
+            subscriber: broker,
             reader: Reader::Pubsub(emulator),
         })
     }
 
     async fn publish(&self, message: Message) -> Result<String, hookyard::error::Error> {
         self.publisher.publish(EVENTS, message, &soon()).await
+    }
+
+    async fn subscribe(&self) -> Box<dyn Subscription> {
+        self.subscriber.subscribe(EVENTS).await.unwrap()
     }
 
     /// Returns what a subscriber gets, once there are `count` messages.
@@ -212,6 +221,75 @@ async fn a_topic_that_is_there_passes_the_check(broker: Broker) {
     broker.publisher.check(EVENTS, &soon()).await.unwrap();
 }
 
+async fn w2_what_is_handed_back_comes_again(broker: Broker) {
+    for number in 0..20 {
+        broker
+            .publish(message(&number.to_string(), None))
+            .await
+            .unwrap();
+    }
+    let mut stream = broker.subscribe().await;
+    let mut handed_back = Vec::new();
+    let mut done = Vec::new();
+
+    while done.len() < 20 {
+        let incoming = stream.next().await.unwrap();
+        let id = incoming.delivery.message_id.clone().unwrap();
+        if handed_back.contains(&id) {
+            done.push(incoming.delivery.data.clone());
+            incoming.ack();
+        } else {
+            handed_back.push(id); // dropped
+        }
+    }
+
+    done.sort();
+    done.dedup();
+    assert_eq!(done.len(), 20);
+    stream.close().await;
+}
+
+async fn w5_what_was_not_done_at_the_close_comes_to_the_next_reader(broker: Broker) {
+    broker.publish(message("first", None)).await.unwrap();
+    let mut stream = broker.subscribe().await;
+    let held = stream.next().await.unwrap();
+    drop(held);
+    stream.close().await;
+
+    let mut stream = broker.subscribe().await;
+    let again = stream.next().await.unwrap();
+    assert_eq!(again.delivery.data.as_ref(), b"first");
+    again.ack();
+    stream.close().await;
+}
+
+async fn w11_what_is_received_is_what_was_sent(broker: Broker) {
+    let mut sent = message("x", Some("ключ"));
+    sent.data = (0..=255).collect::<Vec<u8>>().into();
+    broker.publish(sent.clone()).await.unwrap();
+
+    let mut stream = broker.subscribe().await;
+    let incoming = stream.next().await.unwrap();
+
+    let got = &incoming.delivery;
+    assert_eq!(got.data, sent.data);
+    assert_eq!(got.attributes, sent.attributes);
+    assert_eq!(got.ordering_key, sent.ordering_key);
+    assert!(got.message_id.is_some());
+    assert!(got.subscription.is_some());
+    incoming.ack();
+    stream.close().await;
+}
+
+async fn a_subscription_that_is_not_there_is_an_error_and_not_silence(broker: Broker) {
+    let failed = match broker.subscriber.subscribe("absent").await {
+        Ok(mut stream) => stream.next().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    let code = failed.unwrap_err().code();
+    assert_eq!(code.as_str(), "subscription_not_found");
+}
+
 macro_rules! suite {
     ($backend:ident: $($case:ident)*) => {
         mod $backend {
@@ -233,6 +311,10 @@ macro_rules! suite {
             attributes_are_cut_to_what_the_broker_takes
             flushing_ends_when_everything_is_confirmed
             a_topic_that_is_there_passes_the_check
+            w2_what_is_handed_back_comes_again
+            w5_what_was_not_done_at_the_close_comes_to_the_next_reader
+            w11_what_is_received_is_what_was_sent
+            a_subscription_that_is_not_there_is_an_error_and_not_silence
         })*
     };
 }

@@ -293,6 +293,7 @@ impl Run {
                 event_id: EventId::new(EVENT_ID).expect("an id"),
                 generation: 0,
                 handler: "test_handler",
+                depth: 0,
                 deadline: Deadline::after(&shared, Duration::from_secs(50)),
                 trace: TraceContext::parse(
                     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",

@@ -72,6 +72,20 @@ pub(super) fn of_question(topic: &str, error: &google_cloud_gax::error::Error) -
     error_of(topic, code, fault)
 }
 
+/// Returns the error of a subscription's stream.
+pub(super) fn of_subscription(error: &google_cloud_gax::error::Error) -> Error {
+    let code = match of_rpc(error).0 {
+        "topic_not_found" => "subscription_not_found",
+        code => code,
+    };
+    Error::Unavailable {
+        service: "pubsub",
+        code: Code::new(code),
+        retry_after: None,
+        source: None,
+    }
+}
+
 /// Returns the error for a client that could not be made.
 pub(super) fn no_client() -> Error {
     Error::Credentials {

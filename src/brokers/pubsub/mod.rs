@@ -2,6 +2,7 @@
 
 mod check;
 mod failure;
+mod subscribe;
 mod topic;
 
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use google_cloud_pubsub::client::BasePublisher;
 use google_cloud_pubsub::retry_policy::RetryableErrors;
 
 use super::limits::{self, MAX_MESSAGE_BYTES};
-use super::{Confirmation, Features, Message, Publisher};
+use super::{Confirmation, Features, Message, Opened, Publisher, Subscriber};
 use crate::clock::Deadline;
 use crate::config::BusConfig;
 use crate::error::{Code, Error};
@@ -104,22 +105,29 @@ impl PubsubBroker {
 
     /// Returns `projects/…/topics/…` for a short or a full name.
     fn full_name(&self, name: &str) -> Result<String, Error> {
-        let full = match (&self.project, name.starts_with("projects/")) {
-            (_, true) => name.to_owned(),
-            (Some(project), false) => format!("projects/{project}/topics/{name}"),
-            (None, false) => String::new(),
-        };
-        let parts: Vec<&str> = full.split('/').collect();
-        match parts[..] {
-            ["projects", project, "topics", topic] if !project.is_empty() && is_name(topic) => {
-                Ok(full)
-            }
+        self.full_name_of("topics", name)
             // Not the message's fault, so it must not become a dead letter.
-            _ => Err(Error::Unpublished {
+            .ok_or_else(|| Error::Unpublished {
                 topic: name.to_owned(),
                 code: Code::new("invalid_topic_name"),
-            }),
-        }
+            })
+    }
+
+    /// Returns the full name of a topic or subscription; `kind` is the word for it in the name.
+    fn full_name_of(&self, kind: &str, name: &str) -> Option<String> {
+        let full = match (&self.project, name.starts_with("projects/")) {
+            (_, true) => name.to_owned(),
+            (Some(project), false) => format!("projects/{project}/{kind}/{name}"),
+            (None, false) => return None,
+        };
+        let parts: Vec<&str> = full.split('/').collect();
+        let sound = match parts[..] {
+            ["projects", project, word, short] => {
+                !project.is_empty() && word == kind && is_name(short)
+            }
+            _ => false,
+        };
+        sound.then_some(full)
     }
 
     async fn send(
@@ -189,6 +197,12 @@ impl Publisher for PubsubBroker {
         deadline: &'a Deadline,
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
         Box::pin(check::topic(self, topic, deadline))
+    }
+}
+
+impl Subscriber for PubsubBroker {
+    fn subscribe<'a>(&'a self, subscription: &'a str) -> Opened<'a> {
+        Box::pin(subscribe::open(self, subscription))
     }
 }
 

@@ -156,6 +156,7 @@ impl Connection {
             event_id: EventId::new("command").ok_or("no id")?,
             generation: 0,
             handler: "command",
+            depth: 0,
             deadline: Deadline::after(&self.clock, PATIENCE),
             trace: TraceContext::new_root(),
             tracer: Tracer::off(),

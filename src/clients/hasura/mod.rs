@@ -19,10 +19,14 @@ use super::http::{Policy, Request, SetupError, Upstream};
 use crate::clock::SharedClock;
 use crate::config::HasuraConfig;
 use crate::error::{Error, Result};
+use crate::event::{CAUSE_VARIABLE, DEPTH_VARIABLE};
+use crate::failpoint;
 use crate::telemetry::Metrics;
 
 const SERVICE: &str = "hasura";
 const ADMIN_SECRET: HeaderName = HeaderName::from_static("x-hasura-admin-secret");
+const DEPTH: HeaderName = HeaderName::from_static(DEPTH_VARIABLE);
+const CAUSE: HeaderName = HeaderName::from_static(CAUSE_VARIABLE);
 const JSON: &str = "application/json";
 
 #[derive(GraphQLQuery)]
@@ -165,6 +169,7 @@ impl HasuraCalls<'_> {
                 subscription_id: subscription_id.to_owned(),
             })
             .await?;
+        failpoint::reach("after_hasura");
         match changed.update_contracts_by_pk {
             Some(_) => Ok(()),
             None => Err(Error::NotFound {
@@ -203,7 +208,17 @@ impl HasuraCalls<'_> {
         self.send(body.operation_name, request).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, step: &'static str, request: Request) -> Result<T> {
+    async fn send<T: DeserializeOwned>(
+        &self,
+        step: &'static str,
+        mut request: Request,
+    ) -> Result<T> {
+        // Triggers fired by this write hand both back in their events' session variables.
+        let depth = self.call.depth.saturating_add(1);
+        request.headers.insert(DEPTH, depth.into());
+        if let Ok(cause) = HeaderValue::from_str(self.call.event_id.as_str()) {
+            request.headers.insert(CAUSE, cause);
+        }
         let upstream = &self.hasura.upstream;
         upstream.send(self.call, step, request, reply::read).await
     }

@@ -3,6 +3,7 @@
 //! Its answers are HTTP 200 whatever went wrong, as Hasura's `/v1/graphql` answers.
 
 mod document;
+mod trigger;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Map, Value, json};
 
 use self::document::Field;
+use self::trigger::Trigger;
 use super::faults::{Fault, Faults, identity};
 use super::http::{Reply, Request};
 use super::journal::{Did, Entry, Journal};
@@ -33,6 +35,7 @@ const COLUMNS: [&str; 7] = [
 #[derive(Clone)]
 pub struct Hasura {
     state: Arc<Mutex<State>>,
+    trigger: Arc<Mutex<Option<Trigger>>>,
     admin_secret: String,
     faults: Faults,
     journal: Journal,
@@ -43,6 +46,8 @@ pub struct Hasura {
 struct State {
     contracts: BTreeMap<String, Row>,
     auto_seed: bool,
+    /// The row before and after the operation that runs.
+    changed: Option<(Row, Row)>,
 }
 
 /// Why an operation is refused.
@@ -63,6 +68,7 @@ impl Hasura {
     pub fn new(admin_secret: &str, journal: Journal, clock: SharedClock) -> Self {
         Self {
             state: Arc::default(),
+            trigger: Arc::default(),
             admin_secret: admin_secret.to_owned(),
             faults: Faults::default(),
             journal,
@@ -79,6 +85,11 @@ impl Hasura {
     /// can be tried out.
     pub fn set_auto_seed(&self, on: bool) {
         lock(&self.state).auto_seed = on;
+    }
+
+    /// Fires an event trigger on every changed contract: `trigger` gets the event.
+    pub(super) fn set_trigger(&self, trigger: Trigger) {
+        *lock(&self.trigger) = Some(trigger);
     }
 
     /// Puts a contract into the database.
@@ -167,7 +178,16 @@ impl Hasura {
         let name = body["operationName"].as_str();
         let field = document::root_field(query, name, &body["variables"])
             .ok_or_else(|| refusal("validation-failed", "not a valid graphql query"))?;
-        lock(&self.state).run(&field)
+        let (answer, changed) = {
+            let mut state = lock(&self.state);
+            (state.run(&field), state.changed.take())
+        };
+        if let Some((old, new)) = changed
+            && let Some(trigger) = lock(&self.trigger).clone()
+        {
+            trigger(trigger::event(request, old, new, self.clock.now()));
+        }
+        answer
     }
 }
 
@@ -236,6 +256,7 @@ impl State {
                 let Some(row) = self.contract(&id) else {
                     return Ok((json!({"update_contracts_by_pk": null}), Did::Nothing));
                 };
+                let old = row.clone();
                 let mut did = Did::Nothing;
                 for (name, value) in set {
                     if row.get(&name) != Some(&value) {
@@ -243,7 +264,9 @@ impl State {
                     }
                     row.insert(name, value);
                 }
+                let changed = (did == Did::Effect).then(|| (old, row.clone()));
                 let row = pick(row, &field.selection);
+                self.changed = changed;
                 Ok((json!({"update_contracts_by_pk": row}), did))
             }
             (operation, name) => {

@@ -122,6 +122,29 @@ pub async fn insert(tx: &mut Tx, row: &NewDeadLetter, now: Micros) -> Result<()>
     .map_err(failed)
 }
 
+/// Tells whether a failure that some instance announces on the dead-letter topic is kept here
+/// already, because that instance has this database too.
+///
+/// # Errors
+/// When the database is away.
+pub async fn is_kept(tx: &mut Tx, row: &NewDeadLetter) -> Result<bool> {
+    let sql = if tx.is_postgres() {
+        "SELECT COUNT(*) FROM event_dead_letters WHERE event_id = CAST($1 AS UUID) \
+         AND COALESCE(handler, '') = $2 AND error_code = $3 AND source <> 'subscription'"
+    } else {
+        "SELECT COUNT(*) FROM event_dead_letters WHERE event_id = $1 \
+         AND COALESCE(handler, '') = $2 AND error_code = $3 AND source <> 'subscription'"
+    };
+    let count: i64 = on!(tx, c => sqlx::query_scalar(sql)
+        .bind(event_column(&row.event_key))
+        .bind(row.handler.as_deref().unwrap_or_default())
+        .bind(&row.error_code)
+        .fetch_one(&mut *c)
+        .await)
+    .map_err(failed)?;
+    Ok(count > 0)
+}
+
 /// What stands for an event in the column, which is a UUID; others' ids need not be one.
 pub(super) fn event_column(event_key: &str) -> String {
     Uuid::parse_str(event_key)
@@ -139,6 +162,11 @@ impl NewDeadLetter {
             self.handler.as_deref().unwrap_or_default(),
             &self.generation.to_string(),
             &self.error_code,
+            // Pub/Sub gives up on an event again under another message id.
+            match (self.source, &self.message_id) {
+                ("subscription", Some(id)) => id,
+                _ => "",
+            },
             // An id that came again with other content is another failure.
             &format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&self.original)),
         ])

@@ -1,0 +1,192 @@
+//! Deletes what has ended well and is old, in small batches; failures are kept until somebody has
+//! decided about them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Micros, Store, Tx, failed, on};
+use crate::config::DEDUPE_WINDOW;
+use crate::error::{Error, Result};
+use crate::telemetry::Metrics;
+
+/// Time between two sweeps.
+const EVERY: Duration = Duration::from_secs(3600);
+
+/// Rows of one transaction. SQLite's writers wait for it, so its are smaller.
+const BATCH_POSTGRES: i64 = 5_000;
+const BATCH_SQLITE: i64 = 500;
+
+/// Held for one batch, so that instances take turns.
+const TURN: &str = "SELECT pg_try_advisory_xact_lock(1752133483, 1)";
+
+/// What is deleted from one table.
+struct Rule {
+    table: &'static str,
+    postgres: &'static str,
+    sqlite: &'static str,
+    /// Ids may come again for this long, whatever is configured.
+    at_least: Duration,
+}
+
+/// `$1` is the time before which rows are old, `$2` the size of the batch.
+macro_rules! rule {
+    ($table:literal, $key:literal, $condition:literal, $at_least:expr) => {
+        Rule {
+            table: $table,
+            postgres: concat!(
+                "DELETE FROM ", $table, " WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ", $table,
+                " AS t WHERE ", $condition, " LIMIT $2))"
+            ),
+            sqlite: concat!(
+                "DELETE FROM ", $table, " WHERE (", $key, ") IN (SELECT ", $key, " FROM ", $table,
+                " AS t WHERE ", $condition, " LIMIT $2)"
+            ),
+            at_least: $at_least,
+        }
+    };
+    // What an open dead letter of the event `$event` belongs to is kept.
+    ($table:literal, $key:literal, $condition:literal, owed $event:literal, $at_least:expr) => {
+        Rule {
+            table: $table,
+            postgres: concat!(
+                "DELETE FROM ", $table, " WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ", $table,
+                " AS t WHERE ", $condition, " AND NOT EXISTS (SELECT 1 FROM event_dead_letters \
+                AS d WHERE d.status = 'open' AND COALESCE(d.event_key, CAST(d.event_id AS TEXT)) \
+                = ", $event, ") LIMIT $2))"
+            ),
+            sqlite: concat!(
+                "DELETE FROM ", $table, " WHERE (", $key, ") IN (SELECT ", $key, " FROM ", $table,
+                " AS t WHERE ", $condition, " AND NOT EXISTS (SELECT 1 FROM event_dead_letters \
+                AS d WHERE d.status = 'open' AND COALESCE(d.event_key, CAST(d.event_id AS TEXT)) \
+                = ", $event, ") LIMIT $2)"
+            ),
+            at_least: $at_least,
+        }
+    };
+}
+
+const RULES: [Rule; 8] = [
+    rule!("inbox", "event_id, handler, generation", "t.state IN (2, 3) AND t.ended_at < $1",
+        owed "t.event_id", DEDUPE_WINDOW),
+    rule!("events", "seq", "t.processed AND t.processed_at < $1",
+        owed "COALESCE(t.event_key, CAST(t.id AS TEXT))", Duration::ZERO),
+    rule!("failures", "rowid", "t.failed_at < $1", owed "t.event_id", DEDUPE_WINDOW),
+    rule!("repeats", "rowid", "t.came_at < $1", Duration::ZERO),
+    rule!(
+        "outbox",
+        "seq",
+        "t.state = 1 AND t.published_at < $1",
+        Duration::ZERO
+    ),
+    rule!("outbox", "seq", "t.state = 2 AND t.created_at < $1",
+        owed "t.message_id", Duration::ZERO),
+    rule!(
+        "event_dead_letters",
+        "seq",
+        "t.status <> 'open' AND t.decided_at < $1",
+        Duration::ZERO
+    ),
+    // A change that is older than this does not come any more.
+    rule!(
+        "subjects",
+        "handler, subject",
+        "t.seen_at < $1",
+        DEDUPE_WINDOW
+    ),
+];
+
+/// What a sweep deleted: tables and numbers of rows.
+pub type Swept = Vec<(&'static str, u64)>;
+
+impl Store {
+    /// Deletes everything that is old, batch by batch, until nothing is left, `stop`, or another
+    /// instance turns out to be at it.
+    ///
+    /// # Errors
+    /// When the database is away; what was deleted before stays deleted.
+    pub async fn sweep(&self, retention: Duration, stop: &CancellationToken) -> Result<Swept> {
+        let mut swept = Swept::new();
+        for rule in &RULES {
+            let age = retention.max(rule.at_least);
+            let age = Micros::try_from(age.as_micros()).unwrap_or(Micros::MAX);
+            let before = self.now().saturating_sub(age);
+            let mut deleted = 0;
+            while !stop.is_cancelled() {
+                let started = tokio::time::Instant::now();
+                match self.sweep_batch(rule, before).await? {
+                    Some(0) | None => break,
+                    Some(rows) => deleted += rows,
+                }
+                // Half of the time is left to those who wait for the disk.
+                tokio::time::sleep(started.elapsed()).await;
+            }
+            swept.push((rule.table, deleted));
+        }
+        Ok(swept)
+    }
+
+    /// Deletes one batch; `None` when it is another instance's turn.
+    async fn sweep_batch(&self, rule: &Rule, before: Micros) -> Result<Option<u64>> {
+        let mut tx = self.begin().await?;
+        let (sql, batch) = match &mut tx {
+            Tx::Postgres(tx) => {
+                let turn: bool = sqlx::query_scalar(TURN)
+                    .fetch_one(&mut **tx)
+                    .await
+                    .map_err(failed)?;
+                if !turn {
+                    return Ok(None);
+                }
+                (rule.postgres, BATCH_POSTGRES)
+            }
+            Tx::Sqlite(_) => (rule.sqlite, BATCH_SQLITE),
+        };
+        let rows = on!(&mut tx, c => sqlx::query(sql)
+            .bind(before)
+            .bind(batch)
+            .execute(&mut *c)
+            .await
+            .map(|done| done.rows_affected()))
+        .map_err(failed)?;
+        tx.commit().await?;
+        Ok(Some(rows))
+    }
+
+    /// Sweeps every hour until `stop`. One such task for each instance; they take turns.
+    pub async fn keep_swept(
+        self,
+        retention: Duration,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) {
+        // Instances that start together do not sweep together.
+        let mut pause = Duration::from_secs(60).mul_f64(rand::random::<f64>() + 0.5);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = EVERY.mul_f64(rand::random::<f64>() * 0.2 + 0.9);
+            tell(self.sweep(retention, &stop).await, &metrics);
+        }
+    }
+}
+
+fn tell(swept: Result<Swept, Error>, metrics: &Metrics) {
+    match swept {
+        Ok(swept) => {
+            for (table, rows) in swept.into_iter().filter(|(_, rows)| *rows > 0) {
+                let counter = metrics.database.swept.with_label_values(&[table]);
+                counter.inc_by(rows);
+                tracing::info!(table, rows, "old rows deleted");
+            }
+        }
+        Err(error) => tracing::warn!(
+            error.code = error.code().as_str(),
+            error.message = %error,
+            "old rows could not be deleted; tried again in an hour"
+        ),
+    }
+}
