@@ -44,24 +44,17 @@ type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub type ProcessEvent = Arc<dyn Fn(Uuid) -> Later<Result<Asked>> + Send + Sync>;
 
 /// Begins to run what is due in the table.
-pub type ProcessBatch = Arc<dyn Fn() -> Later<Result<Asked>> + Send + Sync>;
-
-/// Runs events of the table because somebody asks.
-#[derive(Clone)]
-pub struct WorkerApi {
-    /// `POST /process-event`.
-    pub process_event: ProcessEvent,
-    /// `POST /process-batch`.
-    pub process_batch: ProcessBatch,
-}
+pub type ProcessBatch = Arc<dyn Fn() + Send + Sync>;
 
 /// What the routes need that are there only with a database.
 #[derive(Clone)]
 pub struct DeskApi {
     /// Answers questions about failed events.
     pub desk: Desk,
-    /// The worker, where this process works off the table.
-    pub worker: Option<WorkerApi>,
+    /// `POST /process-event`.
+    pub process_event: ProcessEvent,
+    /// `POST /process-batch`.
+    pub process_batch: ProcessBatch,
 }
 
 impl DeskApi {

@@ -15,7 +15,7 @@ use super::access::Caller;
 use super::dead_letters::change;
 use super::error::ApiError;
 use super::request::{Fields, Nothing};
-use super::{ApiState, DeskApi, WorkerApi};
+use super::{ApiState, DeskApi};
 use crate::error::Error;
 
 /// What became of asking for a run.
@@ -47,11 +47,10 @@ pub(super) async fn process_event(
     let ProcessEvent { event_id } = fields.rest()?;
     let by = caller.because(reason);
     let target = event_id.to_string();
-    let worker = worker(api, &caller)?;
     // Written down first: what was asked for is known even if the process ends right after.
     let noted = api.desk.note("event.process", &target, &by).await;
     noted.map_err(|error| ApiError::of_desk(&error, caller.request_id.clone()))?;
-    let asked = (worker.process_event)(event_id).await;
+    let asked = (api.process_event)(event_id).await;
     let answer = json!({
         "success": true,
         "message": "Event processing started",
@@ -70,22 +69,11 @@ pub(super) async fn process_batch(
     let api = DeskApi::of(&state, &caller)?;
     let by = caller.because(reason(&mut fields)?);
     let _nothing_else: Nothing = fields.rest()?;
-    let worker = worker(api, &caller)?;
     let noted = api.desk.note("events.process_batch", "events", &by).await;
     noted.map_err(|error| ApiError::of_desk(&error, caller.request_id.clone()))?;
-    let asked = (worker.process_batch)().await;
+    (api.process_batch)();
     let answer = json!({"success": true, "message": "Batch processing started"});
-    answered(caller, asked, answer)
-}
-
-/// Returns the worker, or 409 where there is none.
-fn worker<'a>(api: &'a DeskApi, caller: &Caller) -> Result<&'a WorkerApi, ApiError> {
-    api.worker.as_ref().ok_or_else(|| {
-        let message =
-            "this instance does not work off the events table: ENABLE_POLLING is not true";
-        let id = caller.request_id.clone();
-        ApiError::new(StatusCode::CONFLICT, "polling_is_off", message, id)
-    })
+    answered(caller, Ok(Asked::Started), answer)
 }
 
 /// These two routes are older than the audit: callers need not give a reason.
