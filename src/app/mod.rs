@@ -258,7 +258,9 @@ impl AppBuilder {
                 started: clock.monotonic(),
                 worker: config.worker.clone(),
             }),
-            desk: durable.as_ref().map(|durable| durable.api(&pipeline)),
+            desk: durable
+                .as_ref()
+                .map(|durable| durable.api(&config, &pipeline)),
             ready: {
                 let stopping = stopping.clone();
                 Arc::new(move || match () {
