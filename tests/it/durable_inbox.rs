@@ -280,3 +280,26 @@ async fn an_event_nobody_takes_is_kept(database: TestDatabase) {
     let sql = "SELECT error_code FROM event_dead_letters";
     assert_eq!(rows(&database, sql).await, ["unrouted"]);
 }
+
+mod relayed {
+    use super::*;
+
+    both_databases!(u14_what_a_handler_emits_is_published_by_the_relay_in_the_end);
+
+    async fn u14_what_a_handler_emits_is_published_by_the_relay_in_the_end(database: TestDatabase) {
+        let app = TestApp::builder().database(&database).start().await;
+        let event = contract_event("u14-relay", "signed", "active");
+        assert_eq!(app.push(&event).await.status, StatusCode::OK);
+
+        app.wait_for_events(1).await;
+
+        let events = app.events();
+        assert_eq!(events[0].event_type, "contract.activated");
+        let stateless = TestApp::start().await;
+        stateless.push(&event).await;
+        let direct = stateless.events();
+        assert_eq!(events[0].id, direct[0].id);
+        assert_eq!(events[0].data, direct[0].data);
+        assert_eq!(events[0].ordering_key, direct[0].ordering_key);
+    }
+}

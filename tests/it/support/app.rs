@@ -266,6 +266,17 @@ impl TestApp {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Waits until so many events have gone out; with a database the relay takes a moment.
+    pub(crate) async fn wait_for_events(&self, count: usize) {
+        for _ in 0..4000 {
+            if self.events().len() >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("only {} events went out", self.events().len());
+    }
+
     /// Waits until so many pushes have been received and not been answered.
     pub(crate) async fn wait_for_in_flight(&self, count: usize) {
         for _ in 0..4000 {

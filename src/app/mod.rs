@@ -1,4 +1,6 @@
-//! The composition root: the only file that names concrete backends.
+//! The composition root: the only folder that names concrete backends.
+
+mod durable;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,17 +19,15 @@ use crate::brokers::{MemoryBroker, Publisher, PubsubBroker, Subscriber};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
 use crate::clock::{Deadline, SharedClock, SystemClock};
-use crate::config::{BusType, Config, StoreConfig};
+use crate::config::{BusType, Config};
 use crate::egress::Egress;
 use crate::error::BoxError;
-use crate::ingress::{
-    DeadLetterDrain, Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive,
-};
+use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
 use crate::pipeline::{
-    DeadLetters, Handler, Inbox, Ledger, Parts, Pipeline, Registry, RegistryError, Services,
+    DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
 };
-use crate::store::{Store, StoreWatch};
 use crate::telemetry::{self, Metrics, Tracer};
+use durable::Durable;
 
 /// A service, put together but not yet listening.
 pub struct App {
@@ -39,6 +39,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     tracer: Tracer,
     clock: SharedClock,
+    durable: Option<Durable>,
     tasks: TaskTracker,
     background: TaskTracker,
     stopping: Arc<AtomicBool>,
@@ -195,20 +196,14 @@ impl AppBuilder {
         let system = config.bus.bus_type.messaging_system();
         let egress = Arc::new(egress.traced(tracer.clone(), system));
         let revision = config.server.revision.clone();
-        let loops = TaskTracker::new();
-        let watch = match &config.store {
-            Some(settings) => Some(open(settings, clock.clone(), own_clock, &metrics).await?),
+        let durable = match &config.store {
+            Some(settings) => Some(Durable::open(settings, &clock, own_clock, &metrics).await?),
             None => None,
         };
-        let store = watch.as_ref().map(|watch| watch.store().clone());
-        if let Some(watch) = &watch {
-            keep_up(watch, &config, subscriber, &background, &stop)?;
-        }
-        let ledger = store.clone().map(|store| Ledger::start(store, &loops));
         let pipeline = Arc::new(Pipeline::new(Parts {
             registry: self.registry,
             inbox: Inbox::new(&config.dedupe, clock.clone()),
-            ledger: ledger.clone(),
+            ledger: durable.as_ref().map(|durable| durable.ledger.clone()),
             dead_letters: DeadLetters::new(egress.clone(), clock.clone(), revision),
             egress: egress.clone(),
             services: Arc::new(services),
@@ -219,6 +214,10 @@ impl AppBuilder {
             tracer: tracer.clone(),
             tasks: tasks.clone(),
         }));
+        if let Some(durable) = &durable {
+            durable.work(&config, &pipeline, &egress, &metrics, &clock, subscriber);
+        }
+        let watch = durable.as_ref().map(|durable| durable.watch.clone());
         let stopping = Arc::new(AtomicBool::new(false));
         let gate = Gate::new(config.server.max_in_flight);
         let door = PushDoor {
@@ -274,6 +273,7 @@ impl AppBuilder {
             metrics,
             tracer,
             clock,
+            durable,
             tasks,
             background,
             stopping,
@@ -345,52 +345,6 @@ impl App {
     }
 }
 
-/// Connects to the database and sees to its tables, if it is there.
-async fn open(
-    settings: &StoreConfig,
-    clock: SharedClock,
-    own_clock: bool,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<StoreWatch>, BoxError> {
-    let store = Store::connect(settings, clock)?;
-    let watch = StoreWatch::new(store, settings.migrate, !own_clock, metrics.clone());
-    watch
-        .begin()
-        .await
-        .map_err(|error| format!("the database cannot be used: {error}; check DATABASE_URL"))?;
-    Ok(watch)
-}
-
-/// Starts what looks after the database, and drains what Pub/Sub gave up on into it.
-fn keep_up(
-    watch: &Arc<StoreWatch>,
-    config: &Config,
-    subscriber: Option<Arc<dyn Subscriber>>,
-    background: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<(), BoxError> {
-    let store = watch.store();
-    let metrics = watch.metrics();
-    background.spawn(watch.clone().run(stop.clone()));
-    if let Some(settings) = &config.store {
-        let retention = settings.retention;
-        let swept = store
-            .clone()
-            .keep_swept(retention, metrics.clone(), stop.clone());
-        background.spawn(swept);
-    }
-    if let Some(subscription) = config.worker.dead_letter_subscription.clone() {
-        let drain = DeadLetterDrain {
-            subscriber: subscriber.ok_or("DEAD_LETTER_SUBSCRIPTION needs a broker to read from")?,
-            subscription,
-            store: store.clone(),
-            metrics: metrics.clone(),
-        };
-        background.spawn(drain.run(stop.clone()));
-    }
-    Ok(())
-}
-
 /// Returns both ends of a broker; `other` is where to receive from instead.
 fn both<B: Publisher + Subscriber>(
     broker: B,
@@ -427,8 +381,8 @@ impl Running {
         let drain = async {
             self.server.wait().await;
             app.tasks.wait().await;
-            if let Some(ledger) = app.pipeline.ledger() {
-                ledger.flush().await;
+            if let Some(durable) = &app.durable {
+                durable.stop().await;
             }
             app.egress.flush().await;
             app.background.wait().await;
