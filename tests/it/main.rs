@@ -58,6 +58,7 @@ mod outbox_relay;
 mod process;
 mod pubsub_end_to_end;
 mod pubsub_publisher;
+mod retention;
 mod sandbox_chargebee;
 mod sandbox_dev;
 mod sandbox_hasura;

@@ -6,6 +6,7 @@ mod database;
 mod events;
 mod probe;
 mod process;
+mod sql;
 
 pub(crate) use answer::Answer;
 pub(crate) use app::{Builder, TestApp};
@@ -13,3 +14,4 @@ pub(crate) use database::{TestDatabase, both_databases};
 pub(crate) use events::{contract_event, customer_event, event, probe_event};
 pub(crate) use probe::{Behaviour, OtherProbe, Probe};
 pub(crate) use process::Process;
+pub(crate) use sql::{execute, texts};
