@@ -17,17 +17,16 @@ use crate::telemetry::Metrics;
 
 /// The database and its workers.
 pub(super) struct Durable {
-    pub(super) store: Store,
-    pub(super) ledger: Arc<Ledger>,
     pub(super) watch: Arc<StoreWatch>,
+    pub(super) ledger: Arc<Ledger>,
     /// Workers; they end when they are told to.
     workers: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Durable {
-    /// Connects to the database and sees to its tables, if it is there. `own_clock` is that of
-    /// somebody else than the machine's, and is left as it is.
+    /// Connects to the database and sees to its tables, if it is there. `own_clock` says that
+    /// time is not the machine's, and not to be set by the database's.
     pub(super) async fn open(
         settings: &StoreConfig,
         clock: &SharedClock,
@@ -43,9 +42,8 @@ impl Durable {
         // Ends with the ledger, after everything it was handed.
         let loops = TaskTracker::new();
         Ok(Self {
-            ledger: Ledger::start(store.clone(), &loops),
-            store,
             watch,
+            ledger: Ledger::start(store, &loops),
             workers: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -57,35 +55,38 @@ impl Durable {
         config: &Config,
         _pipeline: &Arc<Pipeline>,
         egress: &Arc<Egress>,
-        metrics: &Arc<Metrics>,
         clock: &SharedClock,
         subscriber: Option<Arc<dyn Subscriber>>,
-    ) {
+    ) -> Result<(), BoxError> {
         let (workers, stop) = (&self.workers, &self.stop);
-        workers.spawn(self.store.clone().listen(stop.clone()));
+        let (store, metrics) = (self.watch.store(), self.watch.metrics());
+        workers.spawn(self.watch.clone().run(stop.clone()));
+        workers.spawn(store.clone().listen(stop.clone()));
         let relay = Relay::new(
             egress.clone(),
-            self.store.clone(),
+            store.clone(),
             clock.clone(),
             metrics.clone(),
         );
         workers.spawn(relay.run(stop.clone()));
-        workers.spawn(self.watch.clone().run(stop.clone()));
         if let Some(settings) = &config.store {
-            let (store, retention) = (self.store.clone(), settings.retention);
-            workers.spawn(store.keep_swept(retention, metrics.clone(), stop.clone()));
+            let swept = store
+                .clone()
+                .keep_swept(settings.retention, metrics.clone(), stop.clone());
+            workers.spawn(swept);
         }
-        let subscription = config.worker.dead_letter_subscription.clone();
-        if let Some((subscriber, subscription)) = subscriber.zip(subscription) {
+        if let Some(subscription) = config.worker.dead_letter_subscription.clone() {
             let drain = DeadLetterDrain {
-                subscriber,
+                subscriber: subscriber
+                    .ok_or("DEAD_LETTER_SUBSCRIPTION needs a broker to read from")?,
                 subscription,
-                store: self.store.clone(),
+                store: store.clone(),
                 metrics: metrics.clone(),
             };
             workers.spawn(drain.run(stop.clone()));
         }
         workers.close();
+        Ok(())
     }
 
     /// Lets the workers end what they have begun, and keeps what is still to be kept.

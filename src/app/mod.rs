@@ -215,7 +215,7 @@ impl AppBuilder {
             tasks: tasks.clone(),
         }));
         if let Some(durable) = &durable {
-            durable.work(&config, &pipeline, &egress, &metrics, &clock, subscriber);
+            durable.work(&config, &pipeline, &egress, &clock, subscriber)?;
         }
         let watch = durable.as_ref().map(|durable| durable.watch.clone());
         let stopping = Arc::new(AtomicBool::new(false));
