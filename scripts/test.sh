@@ -14,7 +14,6 @@ ci="${CI:-false}"
 names=() states=() notes=()
 passed=0 failed=0 skipped=0
 emulator_pid="" emulator_container=""
-postgres_folder="" postgres_programs="" postgres_as=()
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' green=$'\e[32m' yellow=$'\e[33m' red=$'\e[31m' plain=$'\e[0m'
@@ -22,6 +21,8 @@ else
     bold="" green="" yellow="" red="" plain=""
     export CARGO_TERM_COLOR=never NO_COLOR=1
 fi
+
+. scripts/postgres.sh
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -92,18 +93,6 @@ count_tests() { # log
             }
         }
         END { if (seen) print p + 0, f + 0, s + 0 }'
-}
-
-free_port() {
-    local port
-    for _ in $(seq 50); do
-        port=$((20000 + RANDOM % 12000))
-        if ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            echo "$port"
-            return
-        fi
-    done
-    return 1
 }
 
 wait_for() { # host:port seconds
@@ -203,60 +192,13 @@ stop_emulator() {
     if [ -n "$emulator_container" ]; then docker stop "$emulator_container" >/dev/null 2>&1; fi
 }
 
-# Prints the folder of PostgreSQL's server programs, which distributions keep out of PATH.
-find_postgres() {
-    local folder program
-    for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin \
-        /usr/local/opt/postgresql*/bin /usr/local/pgsql/bin; do
-        if [ -x "$folder/initdb" ] && [ -x "$folder/pg_ctl" ]; then
-            program="$folder"
-        fi
-    done
-    if [ -n "${program:-}" ]; then
-        echo "$program"
-    elif has initdb && has pg_ctl; then
-        dirname "$(readlink -f "$(command -v initdb)")"
-    else
-        return 1
-    fi
-}
-
-# A cluster of our own, on a free port of the loopback, that is gone afterwards.
-start_postgres() {
-    local port
+# Nothing in the tests' cluster has to outlive a power cut, so it does not wait for the disk.
+tests_postgres() {
     [ -n "${TEST_POSTGRES_URL:-}" ] && return 0
     find_postgres >/dev/null || install postgresql
-    postgres_programs=$(find_postgres) || return 1
-    port=$(free_port) || return 1
-    postgres_folder=$(mktemp -d "${TMPDIR:-/tmp}/hookyard-postgres.XXXXXX") || return 1
-    postgres_as=()
-    if [ "$(id -u)" -eq 0 ]; then # which PostgreSQL refuses to run as
-        local user=nobody
-        id postgres >/dev/null 2>&1 && user=postgres
-        chown "$user" "$postgres_folder" || return 1
-        postgres_as=(setpriv "--reuid=$user" "--regid=$(id -g "$user")" --clear-groups)
-    fi
-    # Nothing in it has to outlive a power cut, so it does not wait for the disk.
-    (
-        cd "$postgres_folder" &&
-            "${postgres_as[@]}" "$postgres_programs/initdb" -D "$postgres_folder/data" -U postgres \
-                --auth=trust --encoding=UTF8 --locale=C --no-sync &&
-            "${postgres_as[@]}" "$postgres_programs/pg_ctl" start -w -t 60 \
-                -D "$postgres_folder/data" -l "$postgres_folder/log" \
-                -o "-c listen_addresses=127.0.0.1 -p $port -c unix_socket_directories=$postgres_folder \
-                    -c max_connections=300 -c shared_buffers=256MB -c fsync=off \
-                    -c synchronous_commit=on -c full_page_writes=off"
-    ) >"$logs/postgres.log" 2>&1 || return 1
-    export TEST_POSTGRES_URL="postgres://postgres@127.0.0.1:$port/postgres"
-}
-
-stop_postgres() {
-    [ -n "$postgres_folder" ] || return 0
-    if [ -f "$postgres_folder/data/postmaster.pid" ]; then
-        (cd "$postgres_folder" && "${postgres_as[@]}" "$postgres_programs/pg_ctl" stop -m immediate \
-            -D "$postgres_folder/data") >/dev/null 2>&1
-    fi
-    rm -rf "$postgres_folder"
+    start_postgres "$logs/postgres.log" -c max_connections=300 -c shared_buffers=256MB \
+        -c fsync=off -c synchronous_commit=on -c full_page_writes=off || return 1
+    export TEST_POSTGRES_URL="$postgres_url"
 }
 
 stop_all() {
@@ -294,7 +236,7 @@ else
 fi
 
 printf '%s-- PostgreSQL%s\n' "$bold" "$plain"
-if start_postgres; then
+if tests_postgres; then
     echo "at $TEST_POSTGRES_URL"
     record "PostgreSQL" passed "at $TEST_POSTGRES_URL"
 else

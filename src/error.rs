@@ -250,6 +250,13 @@ impl Error {
         }
     }
 
+    /// Tells whether this says nothing about the event, which was not really tried: an upstream
+    /// rests or refuses our credentials, or our own database is away.
+    pub fn is_no_try(&self) -> bool {
+        let database = matches!(self, Self::Unavailable { service, .. } if *service == "database");
+        database || matches!(self, Self::BreakerOpen { .. } | Self::Credentials { .. })
+    }
+
     /// Tells whether somebody has to be woken: our own configuration is at fault.
     pub fn needs_operator(&self) -> bool {
         matches!(self, Self::Credentials { .. })

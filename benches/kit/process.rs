@@ -66,13 +66,31 @@ impl Server {
         prefix: &str,
         first: &Request,
     ) -> Self {
+        let mut command = Command::new("taskset");
+        command.args(["-c", SERVER_CORE, program, argument]);
+        Self::begin(command, upstreams, prefix, first)
+    }
+
+    /// Starts a program on whichever cores, with more variables.
+    pub(crate) fn start_with(
+        program: &str,
+        argument: &str,
+        upstreams: &Upstreams,
+        first: &Request,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(program);
+        command.arg(argument).envs(variables.iter().copied());
+        Self::begin(command, upstreams, "", first)
+    }
+
+    fn begin(mut command: Command, upstreams: &Upstreams, prefix: &str, first: &Request) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
         let upstream = format!("http://127.0.0.1:{}", upstreams.port);
         let started = Instant::now();
-        let mut child = Command::new("taskset")
-            .args(["-c", SERVER_CORE, program, argument])
+        let mut child = command
             .env("HOST", "127.0.0.1")
             .env("PORT", address.port().to_string())
             .env("PUSH_AUDIENCE", AUDIENCE)
@@ -96,10 +114,10 @@ impl Server {
                 && send(address, &[Plan::once(first)])[0].share(200) == 1.0
         };
         while !ready() {
-            assert!(child.try_wait().unwrap().is_none(), "{program} gave up");
+            assert!(child.try_wait().unwrap().is_none(), "{command:?} gave up");
             assert!(
                 started.elapsed() < Duration::from_secs(20),
-                "no 200 from {program}"
+                "no 200 from {command:?}"
             );
             thread::sleep(Duration::from_micros(500));
         }

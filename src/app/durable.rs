@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::DeskApi;
 use crate::brokers::Subscriber;
 use crate::clock::SharedClock;
 use crate::config::{Config, StoreConfig};
+use crate::desk::{Desk, Runner};
 use crate::egress::{Egress, Relay};
 use crate::error::BoxError;
 use crate::ingress::DeadLetterDrain;
@@ -53,7 +55,7 @@ impl Durable {
     pub(super) fn work(
         &self,
         config: &Config,
-        _pipeline: &Arc<Pipeline>,
+        pipeline: &Arc<Pipeline>,
         egress: &Arc<Egress>,
         clock: &SharedClock,
         subscriber: Option<Arc<dyn Subscriber>>,
@@ -85,8 +87,14 @@ impl Durable {
             };
             workers.spawn(drain.run(stop.clone()));
         }
+        Runner::new(store.clone(), pipeline.clone(), clock.clone()).start(workers, stop.clone());
         workers.close();
         Ok(())
+    }
+
+    /// Makes what the admin routes need.
+    pub(super) fn api(&self, pipeline: &Pipeline) -> DeskApi {
+        DeskApi::without_worker(Desk::new(self.watch.store().clone(), pipeline.handlers()))
     }
 
     /// Lets the workers end what they have begun, and keeps what is still to be kept.

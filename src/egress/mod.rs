@@ -94,7 +94,8 @@ impl Egress {
     ) -> Vec<OutboxRow> {
         let row = |event: Emitted| {
             let (id, event_type, handler) = (event.id, event.event_type, event.handler());
-            let message = event.into_message(cause, &trace.child());
+            // The relay's own span will be a child of the same.
+            let message = event.into_message(cause, trace);
             OutboxRow {
                 message_id: id.to_string(),
                 topic: self.events_topic.clone(),

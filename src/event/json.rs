@@ -164,3 +164,23 @@ fn is_column(name: &str) -> bool {
         && name.len() <= 63
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
+
+/// Returns a JSON object's text with another `id`; everything else stays as it is written.
+pub(crate) fn with_id(text: &str, id: &str) -> Option<String> {
+    let quoted = serde_json::to_string(id).ok()?;
+    if !is_object(text) || serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return None;
+    }
+    if let Some(old) = member(text, "id") {
+        let start = old.as_ptr().addr() - text.as_ptr().addr();
+        let (before, after) = (&text[..start], &text[start + old.len()..]);
+        return Some(format!("{before}{quoted}{after}"));
+    }
+    let inside = text.trim_start().strip_prefix('{')?;
+    let comma = if inside.trim_start().starts_with('}') {
+        ""
+    } else {
+        ","
+    };
+    Some(format!("{{\"id\":{quoted}{comma}{inside}"))
+}

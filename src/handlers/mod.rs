@@ -1,8 +1,14 @@
 //! The reference service's business logic: the visible list of all handlers.
 
+mod community;
 mod contract;
 mod customer;
 
+pub use community::{
+    DeliverExpertResponse, FollowUpIntro, KeepAccountManagerRun, KeepUserResponse, NoteIntent,
+    NoteUserMessage, OpenCommunityRequest, PresentFindings, RequestResearch, SettleIntro,
+    WelcomeUser,
+};
 pub use contract::{ActivateContract, CancelContract};
 pub use customer::SyncCustomer;
 
@@ -16,5 +22,6 @@ pub fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register(ActivateContract)?;
     registry.register(CancelContract)?;
     registry.register(SyncCustomer)?;
+    community::register(registry)?;
     Ok(())
 }

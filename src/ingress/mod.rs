@@ -4,6 +4,7 @@ pub mod oidc;
 
 mod body;
 mod gate;
+mod poll;
 mod push;
 mod refusals;
 mod subscribe;
@@ -12,6 +13,7 @@ mod webhook;
 pub use body::{BodyError, read_body, refuse_encoding};
 pub use gate::{Gate, Permit};
 pub use oidc::{Identity, OidcVerifier, TokenError, TokenVerifier, bearer};
+pub use poll::{Asked, PipelineRows, RunRow, Turn, Worker, WorkerSettings};
 pub use push::{PushDoor, receive};
 pub use refusals::Refusals;
 pub use subscribe::DeadLetterDrain;

@@ -115,7 +115,7 @@ impl Pipeline {
             facts: facts_of(job.event),
         };
         failpoint::reach("before_claim");
-        match ledger.claim(ask, &job.budget.work).await {
+        match ledger.claim(ask, job.budget).await {
             Ok(Answer::Ours(lease)) => {
                 failpoint::reach("after_claim");
                 Ok(Hold::Claimed(lease))

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Budget;
 use super::batcher::Batcher;
 use crate::clock::Deadline;
 use crate::error::{Class, Error, Result};
@@ -86,7 +87,8 @@ impl Ledger {
     }
 
     /// Asks for the right to run, and waits for a run of somebody else to end.
-    pub(super) async fn claim(self: &Arc<Self>, ask: Ask, deadline: &Deadline) -> Result<Answer> {
+    pub(super) async fn claim(self: &Arc<Self>, ask: Ask, budget: &Budget) -> Result<Answer> {
+        let deadline = &budget.work;
         let mut pause = FIRST_LOOK;
         loop {
             let asked = deadline.run(self.claims.ask(ask.clone())).await;
@@ -107,7 +109,7 @@ impl Ledger {
                 Claimed::Ended(ended) => return Ok(Answer::Ended(ended)),
                 Claimed::Running { .. } => {}
             }
-            if deadline.remaining() <= pause {
+            if budget.claim.remaining() <= pause {
                 return Ok(Answer::Running);
             }
             deadline.clock().sleep(pause).await;

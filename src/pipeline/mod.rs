@@ -31,6 +31,9 @@ pub use outcome::{Before, Outcome};
 pub use registry::{HandlerInfo, Registration, Registry, RegistryError, Routes, When};
 pub use unrouted::UnroutedInfo;
 
+/// Statements of the handlers of community events, which name no other folder.
+pub use crate::store::community;
+
 use crate::clock::{Deadline, SharedClock};
 use crate::config::WorkConfig;
 use crate::egress::Egress;
@@ -50,6 +53,8 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 /// By when a delivery has to be worked off. Made when it arrives.
 #[derive(Debug, Clone)]
 pub struct Budget {
+    /// For waiting until somebody else's run of the same event has ended.
+    pub claim: Deadline,
     /// For claims, handlers and their retries.
     pub work: Deadline,
     /// For publications and dead letters after that; before Pub/Sub's ack deadline.
@@ -107,6 +112,9 @@ pub struct Failed {
     pub code: Code,
     /// For people.
     pub message: String,
+    /// Whether the event was not really tried: the upstream rests, or refuses our credentials, or
+    /// the database is away.
+    pub no_try: bool,
 }
 
 /// The parts a pipeline is made of.
@@ -173,6 +181,7 @@ impl Pipeline {
             .saturating_sub(ANSWER_MARGIN)
             .max(work.handler_timeout);
         Budget {
+            claim: Deadline::after(clock, work.handler_timeout),
             work: Deadline::after(clock, work.handler_timeout),
             settle: Deadline::after(clock, settle),
         }
@@ -329,10 +338,7 @@ impl Pipeline {
     }
 
     fn count(&self, handler: &str, outcome: &str) {
-        self.parts
-            .metrics
-            .events
-            .with_label_values(&[handler, outcome])
-            .inc();
+        let now = self.parts.clock.now();
+        self.parts.metrics.count(handler, outcome, now);
     }
 }

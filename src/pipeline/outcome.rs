@@ -159,6 +159,7 @@ impl Pipeline {
             class: error.class(),
             code: error.code(),
             message: error.to_string(),
+            no_try: error.is_no_try(),
         });
         Settled { outcome, failure }
     }
@@ -202,6 +203,7 @@ impl Pipeline {
                     class: error.class(),
                     code: error.code(),
                     message: error.to_string(),
+                    no_try: error.is_no_try(),
                 }),
             },
         }

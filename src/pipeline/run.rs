@@ -174,7 +174,7 @@ impl Pipeline {
                 })),
                 None,
             )),
-            Claim::InFlight(waiter) => match waiter.ending(&job.budget.work).await {
+            Claim::InFlight(waiter) => match waiter.ending(&job.budget.claim).await {
                 Some(Ending::Completed) => Err((Outcome::Duplicate(None), None)),
                 // Never "done" while the first run may still fail.
                 Some(Ending::Released) | None => Err((Outcome::Retry(Outcome::SOON), None)),

@@ -62,6 +62,23 @@ fn judged(error: &dyn DatabaseError) -> Error {
     away(code)
 }
 
+/// As [`failed`], for a handler's own statement: one the tables do not fit is refused for good, so
+/// that it does not hold up the completions it is kept together with.
+pub(super) fn refused_statement(error: sqlx::Error) -> Error {
+    let sqlx::Error::Database(given) = &error else {
+        return failed(error);
+    };
+    let code = given.code().unwrap_or_default();
+    match code.as_ref() {
+        "42P01" => refused("tables_missing"),
+        "42703" => refused("columns_missing"),
+        // 1 is what SQLite has for all of them.
+        "1" => refused("statement_refused"),
+        other if other.len() == 5 && other.starts_with("42") => refused("statement_refused"),
+        _ => failed(error),
+    }
+}
+
 /// It may answer next time.
 pub(crate) fn away(code: &'static str) -> Error {
     Error::Unavailable {

@@ -3,17 +3,27 @@
 //! SQLite and PostgreSQL have the same tables and go through the same functions. Where the two
 //! speak differently a function holds both statements, side by side.
 
+pub mod audit;
 pub mod commit;
+pub mod community;
 pub mod dead_letters;
 mod ends;
+pub mod events;
+pub mod explain;
 mod failure;
+mod find;
 pub mod inbox;
+pub mod keep;
 pub mod lanes;
+pub mod marks;
+mod migrations;
 mod note;
 mod notify;
 pub mod outbox;
+pub mod redrives;
 mod retention;
 mod sql;
+pub mod status;
 mod time;
 mod watch;
 mod write;
@@ -29,6 +39,7 @@ use sqlx::{PgPool, SqlitePool};
 
 pub(crate) use failure::{away, failed};
 pub use lanes::{LaneKind, Lease};
+pub use migrations::{Migration, Migrations};
 pub use note::DeliveryNote;
 pub use notify::{Signal, Wakeups};
 pub use retention::Swept;

@@ -6,7 +6,8 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{Postgres, Sqlite};
 use uuid::Uuid;
 
-use super::{Micros, Tx, failed};
+use super::failure::refused_statement;
+use super::{Micros, Tx};
 use crate::error::{Error, Result};
 
 /// A value bound to a statement, or a null of its type: PostgreSQL wants to know the type of a null.
@@ -122,7 +123,7 @@ pub(super) async fn apply(tx: &mut Tx, writes: &[Write]) -> Result<()> {
                 done.map(|done| done.rows_affected())
             }
         }
-        .map_err(failed)?;
+        .map_err(refused_statement)?;
         if write.rows.is_some_and(|rows| rows != changed) {
             return Err(Error::NotFound {
                 service: "database",
@@ -133,9 +134,9 @@ pub(super) async fn apply(tx: &mut Tx, writes: &[Write]) -> Result<()> {
     Ok(())
 }
 
-type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
+pub(super) type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-fn bind_sqlite<'q>(query: SqliteQuery<'q>, value: &'q Value) -> SqliteQuery<'q> {
+pub(super) fn bind_sqlite<'q>(query: SqliteQuery<'q>, value: &'q Value) -> SqliteQuery<'q> {
     match value {
         Value::Bool(value) => query.bind(*value),
         Value::Int(value) => query.bind(*value),
@@ -145,9 +146,9 @@ fn bind_sqlite<'q>(query: SqliteQuery<'q>, value: &'q Value) -> SqliteQuery<'q> 
     }
 }
 
-type PostgresQuery<'q> = Query<'q, Postgres, PgArguments>;
+pub(super) type PostgresQuery<'q> = Query<'q, Postgres, PgArguments>;
 
-fn bind_postgres<'q>(query: PostgresQuery<'q>, value: &'q Value) -> PostgresQuery<'q> {
+pub(super) fn bind_postgres<'q>(query: PostgresQuery<'q>, value: &'q Value) -> PostgresQuery<'q> {
     match value {
         Value::Bool(value) => query.bind(*value),
         Value::Int(value) => query.bind(*value),

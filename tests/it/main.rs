@@ -5,6 +5,7 @@
     reason = "what a test cannot set up is a failed test"
 )]
 
+mod admin_access;
 mod bridge_door;
 mod bridge_end_to_end;
 mod bridge_kit;
@@ -22,6 +23,7 @@ mod clients_chargebee;
 mod clients_faults;
 mod clients_hasura;
 mod clients_support;
+mod community_handlers;
 mod config_values;
 mod decode_fixtures;
 mod decode_hasura;
@@ -41,6 +43,7 @@ mod edge_http;
 mod edge_requests;
 mod edge_server;
 mod emulator;
+mod events_store;
 mod hasura_metadata_apply;
 mod hasura_metadata_diff;
 mod hasura_schema;
@@ -58,6 +61,7 @@ mod otlp_collector;
 mod otlp_export;
 mod otlp_traces;
 mod outbox_kit;
+mod outbox_properties;
 mod outbox_relay;
 mod postgres_faults;
 mod process;
@@ -73,3 +77,4 @@ mod store_start;
 mod support;
 mod tidy;
 mod token_properties;
+mod worker;

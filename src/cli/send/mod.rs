@@ -22,8 +22,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Send one event to a service, the way Pub/Sub would push it.
 ///
-/// Reads a Hasura event or a scheduled trigger from FILE (or `-` for stdin), or with `--op` a
-/// bare row, wraps it in a push envelope with a trace of its own, and posts it. Without `--to`
+/// Reads a Hasura event, a scheduled trigger or a CloudEvent from FILE (or `-` for stdin), or with
+/// `--op` a bare row, wraps it in a push envelope with a trace of its own, and posts it. Without `--to`
 /// and a token it goes to the running `hookyard dev`, signed with the sandbox's key, and what the
 /// service did with it is shown. Samples are in examples/events.
 ///
@@ -114,9 +114,10 @@ struct Answer {
 ///
 /// # Errors
 /// When the input cannot be read or is no event, no token can be had, or nothing listens.
-pub(super) async fn send(args: SendArgs) -> Result<ExitCode, BoxError> {
+pub(super) async fn send(mut args: SendArgs) -> Result<ExitCode, BoxError> {
     let paint = Paint::of_stdout();
-    let data = wrap(&args, read(&args.file).await?)?;
+    let input = read(&args.file).await?;
+    let data = wrap(&mut args, input)?;
     let dev = DevState::read();
     let to = match (&args.to, &dev) {
         (Some(url), _) => url.clone(),
@@ -177,7 +178,7 @@ async fn read(file: &str) -> Result<Vec<u8>, BoxError> {
 }
 
 /// Makes the message's data of the input, and says so when it is no event.
-fn wrap(args: &SendArgs, input: Vec<u8>) -> Result<Vec<u8>, BoxError> {
+fn wrap(args: &mut SendArgs, input: Vec<u8>) -> Result<Vec<u8>, BoxError> {
     if args.raw {
         return Ok(input);
     }
@@ -188,6 +189,11 @@ fn wrap(args: &SendArgs, input: Vec<u8>) -> Result<Vec<u8>, BoxError> {
     });
     match wrap::wrap(input, row.as_ref())? {
         Wrapped::Event(data) => Ok(data),
+        Wrapped::CloudEvent(data, attributes) => {
+            // Those of the command line come later and win.
+            args.attributes.splice(0..0, attributes);
+            Ok(data)
+        }
         Wrapped::NoJson(data) => {
             output::warn("this is not JSON; sent as it is, it will end as a dead letter");
             Ok(data)

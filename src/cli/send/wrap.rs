@@ -1,4 +1,4 @@
-//! Makes a Hasura event of a bare row, without touching the row.
+//! Makes a message of what `send` is given: a Hasura event, a bare row, a CloudEvent.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,8 @@ pub(super) struct RowOptions<'a> {
 pub(super) enum Wrapped {
     /// An event.
     Event(Vec<u8>),
+    /// A CloudEvent: its data, and the attributes that say the rest.
+    CloudEvent(Vec<u8>, Vec<(String, String)>),
     /// Something else, as it came.
     NoJson(Vec<u8>),
 }
@@ -49,9 +51,32 @@ pub(super) fn wrap(input: Vec<u8>, row: Option<&RowOptions<'_>>) -> Result<Wrapp
     if members.contains_key("event") || members.contains_key("scheduled_time") {
         return Ok(Wrapped::Event(input));
     }
-    Err("this is neither a Hasura event nor a scheduled trigger; \
+    if members.contains_key("specversion") {
+        return cloud_event(&members);
+    }
+    Err(
+        "this is neither a Hasura event, a scheduled trigger nor a CloudEvent; \
          give --op to send it as a row, or --raw to send it as it is"
-        .into())
+            .into(),
+    )
+}
+
+/// Takes a CloudEvent in structured mode apart, as its Pub/Sub binding has it.
+fn cloud_event(members: &BTreeMap<String, &RawValue>) -> Result<Wrapped, BoxError> {
+    let data = members.get("data").ok_or("this CloudEvent has no data")?;
+    let attributes: Vec<_> = members
+        .iter()
+        .filter_map(|(name, value)| {
+            let text: String = serde_json::from_str(value.get()).ok()?;
+            (name != "data").then(|| (format!("ce-{name}"), text))
+        })
+        .collect();
+    for name in ["ce-id", "ce-type"] {
+        if !attributes.iter().any(|(given, _)| given == name) {
+            return Err(format!("this CloudEvent has no {}", &name["ce-".len()..]).into());
+        }
+    }
+    Ok(Wrapped::CloudEvent(data.get().into(), attributes))
 }
 
 /// Puts the row's own text into an event, so that its numbers stay as they are.
@@ -133,6 +158,31 @@ mod tests {
 
         assert_eq!(event.event_type.as_str(), "billing.invoices.delete");
         assert_eq!(event.trigger.as_deref(), Some("invoices_events"));
+    }
+
+    #[test]
+    fn a_cloud_event_leaves_with_its_data_digit_for_digit() {
+        let text = r#"{"specversion":"1.0","id":"a","type":"user.verified","data":{"n":1.10}}"#;
+
+        let Wrapped::CloudEvent(data, attributes) = wrap(text.into(), None).unwrap() else {
+            panic!("not a CloudEvent");
+        };
+
+        let event = Event::decode(Delivery {
+            data: data.into(),
+            attributes,
+            ..Delivery::default()
+        });
+        let event = event.unwrap();
+        assert_eq!(
+            (event.id.as_str(), event.event_type.as_str()),
+            ("a", "user.verified")
+        );
+        let Body::Message(bytes) = &event.body else {
+            panic!("not a message");
+        };
+        assert_eq!(&**bytes, br#"{"n":1.10}"#);
+        assert!(wrap(br#"{"specversion":"1.0","data":1}"#.to_vec(), None).is_err());
     }
 
     #[test]

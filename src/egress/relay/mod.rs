@@ -31,6 +31,8 @@ use work::{Answer, Made, Mark, Seen, Tools};
 const PACE: Duration = Duration::from_millis(3);
 /// Between two counts of what waits.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// How long a relay goes on publishing after it was told to stop.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
 /// How long a lane is kept while others wait for their turn.
 const TURN: Micros = 2_000_000;
 /// Failures in a row after which the broker is left alone for a while.
@@ -95,8 +97,8 @@ impl Relay {
         Self { options, ..self }
     }
 
-    /// Publishes until `stop`; then what is on its way ends, is marked, and the lanes are given
-    /// back.
+    /// Publishes until `stop`, and then for a moment what the last events left; at the end what is
+    /// on its way is marked, and the lanes are given back.
     pub async fn run(self, stop: CancellationToken) {
         let mut run = Run::new(&self, true);
         let mut polls = tokio::time::interval(self.options.poll.max(PACE));
@@ -121,6 +123,8 @@ impl Relay {
             }
         }
         run.release_all().await;
+        // What cannot be published waits for another instance, or this one's next start.
+        self.publish_due(Some(LAST_MOMENT)).await.ok();
     }
 
     /// Publishes what can be published now, and returns.
@@ -128,13 +132,27 @@ impl Relay {
     /// # Errors
     /// When the database is away.
     pub async fn drain(&self) -> Result<()> {
+        self.publish_due(None).await
+    }
+
+    async fn publish_due(&self, limit: Option<Duration>) -> Result<()> {
         let mut run = Run::new(self, false);
-        loop {
+        let limit = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(limit);
+        while !(run.stopping && run.is_over()) {
             run.start();
-            let Some(answer) = run.steps.next().await else {
-                break;
-            };
-            run.take(answer);
+            tokio::select! {
+                () = &mut limit, if !run.stopping => run.stopping = true,
+                answer = run.steps.next() => match answer {
+                    Some(answer) => run.take(answer),
+                    None => break,
+                },
+            }
         }
         run.release_all().await;
         run.away.map_or(Ok(()), Err)

@@ -1,13 +1,19 @@
 //! Domain events this service emits: typed, named in the past tense, one file per entity.
 
+mod community;
 mod contract;
+mod credits;
 mod customer;
+mod user;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use community::CommunityRequestCreated;
 pub use contract::{ContractActivated, ContractCancelled};
+pub use credits::CreditsAwarded;
 pub use customer::{CustomerCreated, CustomerDeleted, CustomerUpdated};
+pub use user::UserProfileUpdated;
 
 /// An event that other services may subscribe to.
 ///

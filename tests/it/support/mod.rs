@@ -6,6 +6,7 @@ mod database;
 mod events;
 mod probe;
 mod process;
+pub(crate) mod rows;
 mod sql;
 mod town;
 

@@ -1,8 +1,15 @@
 //! The table `event_dead_letters`: what will not be tried again by itself.
 
+mod find;
+
 use std::borrow::Cow;
 
 use uuid::Uuid;
+
+pub use find::{
+    COUNTED, DeadLetterRow, GroupRow, OriginalRow, Summary, Wanted, by_id, close, count_some,
+    discard, first, groups, of_event, original, page, summary,
+};
 
 use super::{Micros, Tx, failed, on};
 use crate::error::Result;
@@ -53,7 +60,9 @@ const INSERT_POSTGRES: &str = "\
         TIMESTAMPTZ 'epoch' + $7 * INTERVAL '1 microsecond',
         TIMESTAMPTZ 'epoch' + $8 * INTERVAL '1 microsecond',
         $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $8)
-    ON CONFLICT (id) DO NOTHING";
+    ON CONFLICT (id) DO UPDATE SET status = 'open', redrive_id = NULL, kept_at = $8,
+        retry_count = excluded.retry_count, decided_by = NULL, decided_at = NULL, note = NULL
+    WHERE event_dead_letters.status = 'redriven'";
 
 const INSERT_SQLITE: &str = "\
     INSERT INTO event_dead_letters
@@ -64,9 +73,12 @@ const INSERT_SQLITE: &str = "\
         strftime('%Y-%m-%dT%H:%M:%fZ', $7 / 1000000.0, 'unixepoch'),
         strftime('%Y-%m-%dT%H:%M:%fZ', $8 / 1000000.0, 'unixepoch'),
         $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $8)
-    ON CONFLICT (id) DO NOTHING";
+    ON CONFLICT (id) DO UPDATE SET status = 'open', redrive_id = NULL, kept_at = $8,
+        retry_count = excluded.retry_count, decided_by = NULL, decided_at = NULL, note = NULL
+    WHERE event_dead_letters.status = 'redriven'";
 
-/// Keeps a failure. One failure of one run is kept once, however often it is handed in.
+/// Keeps a failure. One failure of one run is kept once, however often it is handed in; one that
+/// was redriven and has failed in the same way is open again.
 ///
 /// # Errors
 /// When the database is away or refuses.
@@ -77,7 +89,7 @@ pub async fn insert(tx: &mut Tx, row: &NewDeadLetter, now: Micros) -> Result<()>
         INSERT_SQLITE
     };
     let id = row.id().to_string();
-    let event_id = row.event_uuid().to_string();
+    let event_id = event_column(&row.event_key);
     let event_type: String = clean(&row.event_type).chars().take(100).collect();
     let key = clean(&row.event_key);
     let message_id = row.message_id.as_deref().map(clean);
@@ -124,7 +136,7 @@ pub async fn is_kept(tx: &mut Tx, row: &NewDeadLetter) -> Result<bool> {
          AND COALESCE(handler, '') = $2 AND error_code = $3 AND source <> 'subscription'"
     };
     let count: i64 = on!(tx, c => sqlx::query_scalar(sql)
-        .bind(row.event_uuid().to_string())
+        .bind(event_column(&row.event_key))
         .bind(row.handler.as_deref().unwrap_or_default())
         .bind(&row.error_code)
         .fetch_one(&mut *c)
@@ -133,13 +145,14 @@ pub async fn is_kept(tx: &mut Tx, row: &NewDeadLetter) -> Result<bool> {
     Ok(count > 0)
 }
 
-impl NewDeadLetter {
-    /// Returns the id of the event as the column takes it, which is a UUID; others' ids need not
-    /// be one.
-    pub fn event_uuid(&self) -> Uuid {
-        Uuid::parse_str(&self.event_key).unwrap_or_else(|_| derived_id(&["event", &self.event_key]))
-    }
+/// What stands for an event in the column, which is a UUID; others' ids need not be one.
+pub(super) fn event_column(event_key: &str) -> String {
+    Uuid::parse_str(event_key)
+        .unwrap_or_else(|_| derived_id(&["event", event_key]))
+        .to_string()
+}
 
+impl NewDeadLetter {
     /// Returns the id: the same for the same failure of the same run.
     pub fn id(&self) -> Uuid {
         derived_id(&[
@@ -227,7 +240,7 @@ fn has_huge_number(text: &str) -> bool {
 /// Leaves out the one character that PostgreSQL's text does not take.
 fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
-        Cow::Owned(text.replace('\0', ""))
+        Cow::Owned(text.replace('\0', "\u{2400}"))
     } else {
         Cow::Borrowed(text)
     }

@@ -1,0 +1,239 @@
+//! The durable half: drain of the events table beside graphile-worker, latency when idle, push
+//! with a database beside push without, relay of the outbox, and all of it on top of a history.
+//!
+//! Everybody shares the two cores and one PostgreSQL cluster; contestants take turns in a round.
+
+mod contestants;
+mod database;
+mod history;
+mod report;
+pub(crate) mod trivial;
+
+use std::env;
+use std::fs;
+
+use crate::load::{Plan, send};
+use crate::process::{Server, Upstreams};
+use crate::requests::Request;
+use crate::tokens::Issuer;
+use contestants::{Graphile, Ours, Rows, Sink};
+use database::Database;
+use report::{Figures, Table};
+
+const ROWS: u32 = 20_000;
+const KEYS: u32 = 2_000;
+
+/// graphile-worker needs seconds for a few hundred jobs in named queues.
+const ORDERED_ROWS: u32 = 1_000;
+const ORDERED_KEYS: u32 = 100;
+
+/// Connections of the push cases: those of the stateless half, and those at which a group commit
+/// has a group.
+const FEW: usize = 32;
+const MANY: usize = 256;
+
+struct Bench {
+    scale: f64,
+    service: String,
+    kit: String,
+    upstreams: Upstreams,
+    skip: Request,
+    ours: Database,
+    theirs: Database,
+    sink: Sink,
+}
+
+pub(crate) fn run(service: &str) {
+    let number = |name: &str, default: f64| {
+        env::var(name).map_or(default, |text| text.parse::<f64>().unwrap())
+    };
+    let cluster = env::var("BENCH_POSTGRES_URL").unwrap();
+    let issuer = Issuer::new();
+    let bench = Bench {
+        scale: number("SCALE", 1.0),
+        service: service.to_owned(),
+        kit: env::current_exe().unwrap().to_str().unwrap().to_owned(),
+        upstreams: Upstreams::start(&issuer.modulus()),
+        skip: Request::new(&issuer.sign(0), None, "draft"),
+        ours: Database::create(&cluster, "bench_hookyard"),
+        theirs: Database::create(&cluster, "bench_graphile"),
+        sink: Sink::new(),
+    };
+    let rounds = number("ROUNDS", 3.0) as usize;
+    let cases = env::var("CASES").unwrap_or_default();
+    let history = number("HISTORY", 1_000_000.0) as u32;
+    bench.prepare();
+    println!("{rounds} rounds, {ROWS} rows");
+
+    let mut table = Table::default();
+    for round in 0..rounds {
+        println!("round {}", round + 1);
+        for (name, case) in [
+            ("drain", Bench::beside_graphile as fn(&Bench) -> Figures),
+            ("push", Bench::push),
+            ("relay", Bench::relay),
+        ] {
+            if cases.is_empty() || cases.contains(name) {
+                table.add(case(&bench));
+            }
+        }
+    }
+    if history > 0 {
+        let database = Database::create(&cluster, "bench_history");
+        drop(bench.ours(&database, false));
+        for (name, rows) in [("10,000 rows", 10_000), ("all rows", history)] {
+            println!("on top of a history of {rows} rows");
+            history::fill(&database, rows);
+            for _ in 0..rounds {
+                table.add(bench.on_top(&database, name));
+            }
+        }
+    }
+    table.print(rounds);
+}
+
+impl Bench {
+    /// Makes everybody's tables.
+    fn prepare(&self) {
+        drop(self.ours(&self.ours, false));
+        drop(Graphile::start(&self.theirs, &self.sink));
+    }
+
+    /// Starts a service with a handler that does nothing.
+    fn ours(&self, database: &Database, polling: bool) -> Ours {
+        let variables = [
+            ("DATABASE_URL", database.url.as_str()),
+            ("ENABLE_POLLING", if polling { "true" } else { "false" }),
+            ("BATCH_SIZE", "500"),
+            ("LOG_LEVEL", "warn"),
+            ("BENCH_SINK", &self.sink.address),
+        ];
+        let kit = &self.kit;
+        let server = Server::start_with(kit, "trivial", &self.upstreams, &self.skip, &variables);
+        Ours::new(server)
+    }
+
+    fn beside_graphile(&self) -> Figures {
+        let mut figures = Figures::default();
+        let rows = (f64::from(ROWS) * self.scale) as u32;
+
+        self.calm();
+        let ours = self.ours(&self.ours, true);
+        let mut drain = |name, rows: u32, kind: Rows| {
+            self.ours.execute("VACUUM ANALYZE");
+            let (took, cpu) = ours.drain(&self.ours, kind);
+            figures.set((name, "ours"), f64::from(rows) / took);
+            figures.set((name, "ours, cpu us"), cpu * 1e6 / f64::from(rows));
+        };
+        drain("drain, no order", rows, Rows::free(rows));
+        drain("drain, 2,000 aggregates", rows, Rows::keyed(rows, KEYS));
+        let few = Rows::keyed(ORDERED_ROWS, ORDERED_KEYS);
+        drain("drain, 1,000 rows of 100", ORDERED_ROWS, few);
+        let latencies = self.sink.latencies(|at| ours.insert_one(&self.ours, at));
+        figures.set(("idle, p50 ms", "ours"), latencies.quantile(0.5));
+        figures.set(("idle, p99 ms", "ours"), latencies.quantile(0.99));
+        drop(ours);
+
+        self.calm();
+        let theirs = Graphile::start(&self.theirs, &self.sink);
+        let mut drain = |name, rows: u32, kind: Rows| {
+            self.theirs.execute("VACUUM ANALYZE");
+            let (took, cpu) = theirs.drain(&self.theirs, kind);
+            figures.set((name, "graphile"), f64::from(rows) / took);
+            figures.set((name, "graphile, cpu us"), cpu * 1e6 / f64::from(rows));
+        };
+        drain("drain, no order", rows, Rows::free(rows));
+        let few = Rows::keyed(ORDERED_ROWS, ORDERED_KEYS);
+        drain("drain, 1,000 rows of 100", ORDERED_ROWS, few);
+        let latencies = self
+            .sink
+            .latencies(|at| theirs.insert_one(&self.theirs, at));
+        figures.set(("idle, p50 ms", "graphile"), latencies.quantile(0.5));
+        figures.set(("idle, p99 ms", "graphile"), latencies.quantile(0.99));
+        figures
+    }
+
+    fn push(&self) -> Figures {
+        let mut figures = Figures::default();
+        for (name, connections) in [("push, skip, 32", FEW), ("push, skip, 256", MANY)] {
+            self.calm();
+            let rate = self.push_rate(&[("LOG_LEVEL", "warn")], connections, 30_000.0);
+            figures.set((name, "stateless"), rate);
+            let rate = self.durable_push_rate(&self.ours, connections);
+            figures.set((name, "durable"), rate);
+        }
+        figures
+    }
+
+    fn durable_push_rate(&self, database: &Database, connections: usize) -> f64 {
+        database.execute("VACUUM ANALYZE");
+        let variables = [
+            ("DATABASE_URL", database.url.as_str()),
+            ("LOG_LEVEL", "warn"),
+        ];
+        self.push_rate(&variables, connections, 20_000.0)
+    }
+
+    fn push_rate(&self, variables: &[(&str, &str)], connections: usize, requests: f64) -> f64 {
+        let service = &self.service;
+        let server = Server::start_with(service, "serve", &self.upstreams, &self.skip, variables);
+        let plan = |requests: f64| Plan {
+            requests: (requests * self.scale) as usize,
+            connections,
+            // Ids of another run would be duplicates.
+            first_number: Some(u64::from(rand::random::<u32>()) << 6),
+            ..Plan::once(&self.skip)
+        };
+        send(server.address, &[plan(2_000.0)]);
+        let answers = &send(server.address, &[plan(requests)])[0];
+        let right = answers.share(200);
+        assert!(right > 0.999, "answers {:?}", answers.statuses);
+        answers.rate()
+    }
+
+    fn relay(&self) -> Figures {
+        let mut figures = Figures::default();
+        self.calm();
+        let ours = self.ours(&self.ours, false);
+        for (name, kind) in [
+            ("relay, 2,000 keys", Rows::keyed(ROWS, KEYS)),
+            ("relay, no keys", Rows::free(ROWS)),
+        ] {
+            self.ours.execute("VACUUM ANALYZE");
+            let took = ours.relay(&self.ours, kind);
+            figures.set((name, "ours"), f64::from(ROWS) / took);
+        }
+        figures
+    }
+
+    /// Drain, push and relay once more, where much has been done before.
+    fn on_top(&self, database: &Database, history: &'static str) -> Figures {
+        let mut figures = Figures::default();
+        self.calm();
+        database.execute("VACUUM ANALYZE");
+        let ours = self.ours(database, true);
+        let (took, _) = ours.drain(database, Rows::keyed(ROWS, KEYS));
+        figures.set(("drain on top", history), f64::from(ROWS) / took);
+        let took = ours.relay(database, Rows::keyed(ROWS, KEYS));
+        figures.set(("relay on top", history), f64::from(ROWS) / took);
+        drop(ours);
+        let rate = self.durable_push_rate(database, MANY);
+        figures.set(("push on top", history), rate);
+        figures
+    }
+
+    /// Begins with a checkpoint behind, so that nobody pays for another's.
+    fn calm(&self) {
+        self.ours.execute("CHECKPOINT");
+    }
+}
+
+/// Processor time of all threads of a process so far, in seconds.
+fn cpu_of(pid: u32) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let nanos = tasks.filter_map(|task| {
+        let times = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        times.split(' ').next()?.parse::<u64>().ok()
+    });
+    nanos.sum::<u64>() as f64 / 1e9
+}

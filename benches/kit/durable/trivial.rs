@@ -1,0 +1,45 @@
+//! A service of the library with one handler that does nothing, as graphile-worker's task.
+
+use std::env;
+use std::net::UdpSocket;
+
+use hookyard::app::App;
+use hookyard::error::Result;
+use hookyard::pipeline::{Completion, Context, Effects, Handler, Json};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Payload {
+    /// When the row was inserted; then it is told over UDP that it has been handled.
+    #[serde(default)]
+    at: Option<i64>,
+}
+
+struct Trivial {
+    socket: UdpSocket,
+    sink: String,
+}
+
+impl Handler for Trivial {
+    const NAME: &'static str = "trivial";
+    const EVENTS: &'static [&'static str] = &["bench.trivial"];
+    const ABOUT: &'static str = "does nothing";
+    const EFFECTS: Effects = Effects::Transaction;
+    type Payload = Json<Payload>;
+
+    async fn handle(&self, _cx: &Context, Json(payload): Self::Payload) -> Result<Completion> {
+        if let Some(at) = payload.at {
+            let sent = self.socket.send_to(at.to_string().as_bytes(), &self.sink);
+            sent.unwrap();
+        }
+        Ok(Completion::Done)
+    }
+}
+
+pub(crate) async fn serve() {
+    let trivial = Trivial {
+        socket: UdpSocket::bind("127.0.0.1:0").unwrap(),
+        sink: env::var("BENCH_SINK").unwrap(),
+    };
+    App::builder().handler(trivial).run().await.unwrap();
+}

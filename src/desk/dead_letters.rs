@@ -1,0 +1,197 @@
+//! Dead letters: listed, shown, grouped, given up.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::check::{self, spell, spell_some};
+use super::{
+    By, DeadLetter, DeadLetterDetail, DeadLetterFilter, DeadLetterPage, Desk, DeskError,
+    DeskResult, Discard, Discarded, Group, Page, Payload,
+};
+use crate::store::dead_letters::{self, COUNTED, DeadLetterRow, OriginalRow};
+use crate::store::{DeliveryNote, audit};
+
+/// Most groups of one answer.
+const MAX_GROUPS: i64 = 1_000;
+
+impl Desk {
+    /// Lists dead letters, newest first.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        page: &Page,
+    ) -> DeskResult<DeadLetterPage> {
+        let wanted = check::wanted(filter)?;
+        let (limit, before) = (check::limit(page)?, check::cursor(page)?);
+        let mut rows = dead_letters::page(&self.store, &wanted, before, limit + 1).await?;
+        let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+        if more {
+            rows.pop();
+        }
+        let next = rows.last().filter(|_| more).map(|row| row.seq.to_string());
+        let total = dead_letters::count_some(&self.store, &wanted).await?;
+        Ok(DeadLetterPage {
+            dead_letters: rows.into_iter().map(DeadLetter::from).collect(),
+            total: total.min(COUNTED),
+            total_is_more: total > COUNTED,
+            next,
+        })
+    }
+
+    /// Shows one dead letter; its original only `with_payload`.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn dead_letter(&self, id: &str, with_payload: bool) -> DeskResult<DeadLetterDetail> {
+        let id = check::uuid("id", id)?;
+        let missing = || DeskError::NotFound("dead letter");
+        let row = dead_letters::by_id(&self.store, &id)
+            .await?
+            .ok_or_else(missing)?;
+        let original = dead_letters::original(&self.store, &id)
+            .await?
+            .ok_or_else(missing)?;
+        let runs = self.runs(&row.event_id).await?;
+        Ok(DeadLetterDetail {
+            runs: runs
+                .into_iter()
+                .filter(|run| row.handler.as_ref().is_none_or(|name| *name == run.handler))
+                .collect(),
+            delivery: original
+                .delivery
+                .as_deref()
+                .map(|note| show_delivery(note, with_payload)),
+            payload: with_payload.then(|| show_payload(original)),
+            dead_letter: row.into(),
+        })
+    }
+
+    /// Groups dead letters by the reason of their failure, largest first, at most 1,000 groups.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn groups(&self, filter: &DeadLetterFilter) -> DeskResult<Vec<Group>> {
+        let wanted = check::wanted(filter)?;
+        let groups = dead_letters::groups(&self.store, &wanted, MAX_GROUPS).await?;
+        let shown = groups.into_iter().map(|row| Group {
+            fingerprint: row.fingerprint,
+            handler: row.handler,
+            error_class: row.error_class,
+            error_code: row.error_code,
+            error_message: row.error_message,
+            event_type: row.event_type,
+            count: row.count,
+            first_at: spell(row.first),
+            last_at: spell(row.last),
+            newest_id: row.id,
+        });
+        Ok(shown.collect())
+    }
+
+    /// Gives up dead letters; the note is the reason in `by`.
+    ///
+    /// # Errors
+    /// [`DeskError`]; `Conflict` when there are more than were expected.
+    pub async fn discard(&self, ask: &Discard, by: &By) -> DeskResult<Discarded> {
+        let wanted = check::wanted_open(&ask.select, false)?;
+        let author = check::author(by)?;
+        let expected = check::expected(ask.expected)?;
+        let now = self.store.now();
+        let mut tx = self.store.begin().await?;
+        let count =
+            dead_letters::discard(&mut tx, &wanted, author.actor, author.reason, now).await?;
+        if expected.is_some_and(|expected| count > expected) {
+            return Err(more_than_expected());
+        }
+        if count > 0 {
+            let detail = json!({ "select": ask.select, "count": count }).to_string();
+            let target = match ask.select.ids.as_slice() {
+                [only] => only.as_str(),
+                _ => "selection",
+            };
+            audit::insert(&mut tx, "dead_letter.discard", target, author, &detail, now).await?;
+        }
+        tx.commit().await?;
+        Ok(Discarded { count })
+    }
+}
+
+pub(super) fn more_than_expected() -> DeskError {
+    DeskError::Conflict {
+        code: "more_than_expected",
+        what: "there are more now than were expected; look again",
+    }
+}
+
+impl From<DeadLetterRow> for DeadLetter {
+    fn from(row: DeadLetterRow) -> Self {
+        Self {
+            id: row.id,
+            status: row.status,
+            source: row.source,
+            event_id: row.event_id,
+            event_type: row.event_type,
+            handler: row.handler,
+            generation: row.generation,
+            error_class: row.error_class,
+            error_code: row.error_code,
+            error_message: row.error_message,
+            retry_count: row.retry_count,
+            fingerprint: row.fingerprint,
+            first_at: spell(row.first_at),
+            kept_at: spell(row.kept),
+            message_id: row.message_id,
+            correlation_id: row.correlation_id,
+            trace_id: row.trace_id,
+            redrive_id: row.redrive_id,
+            decided_by: row.decided_by,
+            decided_at: spell_some(row.decided_at),
+            note: row.note.filter(|note| !note.is_empty()),
+            size_bytes: row.size,
+        }
+    }
+}
+
+/// Shows what came beside the bytes; what attributes say is the publisher's, and may be private.
+fn show_delivery(note: &str, with_payload: bool) -> Value {
+    let note = DeliveryNote::parse(note);
+    let attributes: serde_json::Map<String, Value> = note
+        .attributes
+        .iter()
+        .map(|(name, value)| {
+            let value = with_payload.then(|| value.clone());
+            (name.clone(), Value::from(value))
+        })
+        .collect();
+    json!({
+        "message_id": note.message_id,
+        "publish_time": spell_some(note.publish_time),
+        "attempt": note.attempt,
+        "ordering_key": note.ordering_key.filter(|_| with_payload),
+        "subscription": note.subscription,
+        "attributes": attributes,
+    })
+}
+
+fn show_payload(row: OriginalRow) -> Payload {
+    let Some(bytes) = row.original else {
+        return Payload {
+            text: Some(row.payload),
+            base64: None,
+        };
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => Payload {
+            text: Some(text),
+            base64: None,
+        },
+        Err(error) => Payload {
+            text: None,
+            base64: Some(STANDARD.encode(error.as_bytes())),
+        },
+    }
+}

@@ -1,0 +1,362 @@
+//! What the worker has in hand: lanes, rows that may start, and rows that wait behind others.
+//!
+//! Data only, so that every step can be tried without a database.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::store::events::DueEvent;
+use crate::store::{Lease, Micros};
+
+/// After so long a lane is given back, so that the others have their turn, here or elsewhere.
+const STINT: Micros = 1_000_000;
+
+/// So long after that nothing is begun in it, so that it becomes empty; unless something in it
+/// takes long, then it stays.
+const CLOSING: Micros = 200_000;
+
+/// So many rows of one aggregate wait at most; the others need not wait for all of them.
+const MOST_WAITING: usize = 32;
+
+/// So long an empty lane is kept: what comes next is found without a claim.
+const LINGER: Micros = 50_000;
+
+/// A row in hand.
+pub(super) type RowInHand = Arc<DueEvent>;
+
+/// A lane that is ours.
+#[derive(Debug)]
+struct HeldLane {
+    lease: Lease,
+    since: Micros,
+    /// Rows in hand that do not wait for others.
+    rows: usize,
+    /// Whether it may hold due rows that are not in hand.
+    more: bool,
+    /// Whether rows were left out of the last look because of others in hand.
+    passed_over: bool,
+    /// Since when it has nothing to do.
+    idle_since: Option<Micros>,
+}
+
+/// The rows of one aggregate: one of them may run, the others wait.
+#[derive(Debug, Default)]
+struct Chain {
+    lane: i16,
+    waiting: VecDeque<RowInHand>,
+    /// Rows that may start, run, or are not marked yet.
+    open: usize,
+}
+
+/// What to look for next.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) lanes: Vec<i16>,
+    pub(super) per_lane: usize,
+    pub(super) without: Vec<i64>,
+    pub(super) without_aggregates: Vec<String>,
+}
+
+/// Everything in hand.
+#[derive(Debug, Default)]
+pub(super) struct Floor {
+    lanes: HashMap<i16, HeldLane>,
+    ready: VecDeque<RowInHand>,
+    chains: HashMap<String, Chain>,
+    /// Rows in hand that are in no chain, with their lanes.
+    alone: HashMap<i64, i16>,
+    waiting: usize,
+    running: usize,
+}
+
+impl Floor {
+    pub(super) fn add_lanes(&mut self, leases: Vec<Lease>, now: Micros) {
+        for lease in leases {
+            // Rows of an earlier lease may still be running.
+            let of_lane = |lane: &&i16| **lane == lease.lane;
+            let alone = self.alone.values().filter(of_lane).count();
+            let chains = self.chains.values().filter(|c| c.lane == lease.lane);
+            let rows = alone + chains.map(|chain| chain.open).sum::<usize>();
+            let held = HeldLane {
+                since: now,
+                rows,
+                more: true,
+                passed_over: false,
+                idle_since: None,
+                lease,
+            };
+            self.lanes.insert(held.lease.lane, held);
+        }
+    }
+
+    pub(super) fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub(super) fn leases(&self) -> Vec<Lease> {
+        self.lanes.values().map(|held| held.lease).collect()
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Returns how many rows may start.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Returns how many rows are in hand and have not run.
+    pub(super) fn loaded(&self) -> usize {
+        self.ready.len() + self.waiting
+    }
+
+    /// Tells whether no row is in hand.
+    pub(super) fn is_clear(&self) -> bool {
+        self.alone.is_empty() && self.chains.is_empty()
+    }
+
+    /// Says that there may be new rows in every lane.
+    pub(super) fn look_everywhere(&mut self) {
+        for held in self.lanes.values_mut() {
+            held.more = true;
+        }
+    }
+
+    /// Chooses lanes to look into for about `rows` rows; `None` when there is none.
+    pub(super) fn look(&mut self, rows: usize, per_lane: usize, now: Micros) -> Option<Look> {
+        let most = rows.div_ceil(per_lane).max(1);
+        let mut lanes: Vec<(usize, i16)> = self
+            .lanes
+            .values()
+            .filter(|held| held.more && !held.is_over(now) && held.rows <= per_lane / 2)
+            .map(|held| (held.rows, held.lease.lane))
+            .collect();
+        if lanes.is_empty() {
+            return None;
+        }
+        lanes.sort_unstable();
+        lanes.truncate(most);
+        let lanes: Vec<i16> = lanes.into_iter().map(|(_, lane)| lane).collect();
+        let within = |lane: &i16| lanes.contains(lane);
+        let alone = self.alone.iter().filter(|(_, lane)| within(lane));
+        let chains = self.chains.iter().filter(|(_, chain)| within(&chain.lane));
+        let look = Look {
+            per_lane,
+            without: alone.map(|(seq, _)| *seq).collect(),
+            without_aggregates: chains.map(|(aggregate, _)| aggregate.clone()).collect(),
+            lanes,
+        };
+        for lane in &look.lanes {
+            if let Some(held) = self.lanes.get_mut(lane) {
+                held.more = false;
+                held.passed_over |= !look.without_aggregates.is_empty();
+            }
+        }
+        Some(look)
+    }
+
+    /// Says that a look failed.
+    pub(super) fn look_again(&mut self, look: &Look) {
+        for lane in &look.lanes {
+            if let Some(held) = self.lanes.get_mut(lane) {
+                held.more = true;
+            }
+        }
+    }
+
+    /// Takes in what was found.
+    pub(super) fn take_in(&mut self, look: &Look, rows: Vec<DueEvent>) {
+        let mut found: HashMap<i16, usize> = HashMap::new();
+        for row in rows {
+            *found.entry(row.lane).or_default() += 1;
+            // The lane was lost meanwhile: whoever has it now will find the row.
+            let Some(held) = self.lanes.get_mut(&row.lane) else {
+                continue;
+            };
+            let row = Arc::new(row);
+            let Some(aggregate) = &row.aggregate else {
+                held.rows += 1;
+                self.alone.insert(row.seq, row.lane);
+                self.ready.push_back(row);
+                continue;
+            };
+            if let Some(chain) = self.chains.get_mut(aggregate) {
+                if chain.waiting.len() < MOST_WAITING {
+                    chain.waiting.push_back(row);
+                    self.waiting += 1;
+                } else {
+                    held.passed_over = true;
+                }
+                continue;
+            }
+            held.rows += 1;
+            let chain = Chain {
+                lane: row.lane,
+                waiting: VecDeque::new(),
+                open: 1,
+            };
+            self.chains.insert(aggregate.clone(), chain);
+            self.ready.push_back(row);
+        }
+        for (lane, count) in found {
+            if let Some(held) = self.lanes.get_mut(&lane)
+                && count >= look.per_lane
+            {
+                held.more = true;
+            }
+        }
+    }
+
+    /// Returns the next row to start. Rows of lanes that are ours no longer are let go.
+    pub(super) fn start(&mut self, now: Micros) -> Option<RowInHand> {
+        while let Some(row) = self.ready.pop_front() {
+            let held = self.lanes.get(&row.lane);
+            if held.is_some_and(|held| held.lease.until > now) {
+                self.running += 1;
+                return Some(row);
+            }
+            self.drop_rest(&row);
+            self.let_go(&row);
+        }
+        None
+    }
+
+    /// Says that a row has run. The next of its aggregate may start, or they are all let go.
+    pub(super) fn ended(&mut self, row: &DueEvent, goes_on: bool) {
+        self.running = self.running.saturating_sub(1);
+        if !goes_on {
+            return self.drop_rest(row);
+        }
+        let Some(chain) = chain_of(&mut self.chains, row) else {
+            return;
+        };
+        if let Some(next) = chain.waiting.pop_front() {
+            self.waiting = self.waiting.saturating_sub(1);
+            chain.open += 1;
+            if let Some(held) = self.lanes.get_mut(&row.lane) {
+                held.rows += 1;
+            }
+            self.ready.push_back(next);
+        }
+    }
+
+    /// Lets go of a row: it is marked, or is to be found again.
+    pub(super) fn let_go(&mut self, row: &DueEvent) {
+        self.alone.remove(&row.seq);
+        let mut chain_ended = false;
+        if let Some(chain) = chain_of(&mut self.chains, row) {
+            chain.open = chain.open.saturating_sub(1);
+            chain_ended = chain.open == 0;
+        }
+        if chain_ended && let Some(aggregate) = &row.aggregate {
+            self.chains.remove(aggregate);
+        }
+        if let Some(held) = self.lanes.get_mut(&row.lane) {
+            held.rows = held.rows.saturating_sub(1);
+            if chain_ended {
+                held.more |= std::mem::take(&mut held.passed_over);
+            }
+        }
+    }
+
+    fn drop_rest(&mut self, row: &DueEvent) {
+        let Some(chain) = chain_of(&mut self.chains, row) else {
+            return;
+        };
+        let dropped = std::mem::take(&mut chain.waiting).len();
+        self.waiting = self.waiting.saturating_sub(dropped);
+        if let Some(held) = self.lanes.get_mut(&row.lane) {
+            held.passed_over |= dropped > 0;
+        }
+    }
+
+    /// Gives up a lane and what has not started in it; returns its lease.
+    pub(super) fn give_up(&mut self, lane: i16) -> Option<Lease> {
+        let held = self.lanes.remove(&lane)?;
+        let (gone, ready) = std::mem::take(&mut self.ready)
+            .into_iter()
+            .partition(|row| row.lane == lane);
+        self.ready = ready;
+        let gone: VecDeque<RowInHand> = gone;
+        for row in &gone {
+            self.drop_rest(row);
+            self.let_go(row);
+        }
+        for chain in self.chains.values_mut().filter(|c| c.lane == lane) {
+            let dropped = std::mem::take(&mut chain.waiting).len();
+            self.waiting = self.waiting.saturating_sub(dropped);
+        }
+        Some(held.lease)
+    }
+
+    /// Gives up everything that has not started.
+    pub(super) fn stop(&mut self) {
+        for row in std::mem::take(&mut self.ready) {
+            self.drop_rest(&row);
+            self.let_go(&row);
+        }
+        for chain in self.chains.values_mut() {
+            chain.waiting.clear();
+        }
+        self.waiting = 0;
+    }
+
+    /// Takes new ends of leases; lanes that are not among them are lost.
+    pub(super) fn renewed(&mut self, asked: &[Lease], renewed: &[Lease]) {
+        for lease in asked {
+            let newer = renewed.iter().find(|new| new.lane == lease.lane);
+            let Some(held) = self.lanes.get_mut(&lease.lane) else {
+                continue;
+            };
+            match newer {
+                Some(newer) => held.lease = *newer,
+                None if held.lease.fence == lease.fence => drop(self.give_up(lease.lane)),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes out the lanes that have nothing to do or have had their time.
+    pub(super) fn give_back(&mut self, now: Micros, at_once: bool) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        for held in self.lanes.values_mut() {
+            if held.rows > 0 && now - held.since >= STINT + CLOSING {
+                held.since = now;
+            }
+            if held.rows > 0 || (held.more && !held.is_over(now) && !at_once) {
+                held.idle_since = None;
+                continue;
+            }
+            let since = *held.idle_since.get_or_insert(now);
+            if at_once || held.is_over(now) || now - since >= LINGER {
+                leases.push(held.lease);
+            }
+        }
+        for lease in &leases {
+            self.lanes.remove(&lease.lane);
+        }
+        leases
+    }
+
+    /// Returns when a lane will be idle for long enough to be given back.
+    pub(super) fn next_give_back(&self) -> Option<Micros> {
+        let idle = self.lanes.values().filter_map(|held| held.idle_since);
+        idle.min().map(|since| since + LINGER)
+    }
+
+    /// Returns the earliest end of a lease.
+    pub(super) fn first_end(&self) -> Option<Micros> {
+        self.lanes.values().map(|held| held.lease.until).min()
+    }
+}
+
+impl HeldLane {
+    fn is_over(&self, now: Micros) -> bool {
+        now - self.since >= STINT
+    }
+}
+
+fn chain_of<'a>(chains: &'a mut HashMap<String, Chain>, row: &DueEvent) -> Option<&'a mut Chain> {
+    chains.get_mut(row.aggregate.as_ref()?)
+}

@@ -1,0 +1,496 @@
+//! The loop: looks, starts, marks, and sees to the lanes, all at the same time.
+//!
+//! While rows run, the next are fetched and the last are marked. Marks that gather while the
+//! database is busy go into the next transaction together.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::floor::{Floor, Look, RowInHand};
+use super::judge::{Verdict, judge};
+use super::{Alarms, Turn, Worker};
+use crate::error::{Error, Result};
+use crate::pipeline::{Outcome, Settled};
+use crate::store::events::{DueEvent, Wanted};
+use crate::store::marks::{Mark, mark};
+use crate::store::{LANES, LaneKind, Lease, Micros, Store};
+
+/// Most rows marked in one transaction.
+const MOST_MARKS: usize = 2000;
+
+/// The wait after the database was away.
+const AWAY: Duration = Duration::from_millis(500);
+
+/// How often it is asked how many others work.
+const CENSUS: Micros = 2_000_000;
+
+/// When the loop ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// When it is told to.
+    Stopped,
+    /// When what was due at first has run.
+    Done,
+}
+
+/// What an errand to the database brought back.
+enum Brought {
+    Lanes(Result<Vec<Lease>>, usize),
+    Renewed(Vec<Lease>, Result<Vec<Lease>>),
+    Others(Result<usize>),
+    Done(Result<()>),
+}
+
+type Errand<T> = Option<BoxFuture<'static, T>>;
+type Report = (RowInHand, Settled);
+
+/// One loop's state.
+pub(super) struct Foreman {
+    store: Store,
+    worker: Worker,
+    stop: CancellationToken,
+    floor: Floor,
+    alarms: Alarms,
+    runs: TaskTracker,
+    reports: UnboundedReceiver<Report>,
+    reporter: UnboundedSender<Report>,
+    marks: Vec<(RowInHand, Mark)>,
+    rests: Vec<(i16, Micros)>,
+    fetching: Errand<(Look, Result<Vec<DueEvent>>)>,
+    marking: Errand<(Vec<(RowInHand, Mark)>, Result<()>)>,
+    errand: Errand<Brought>,
+    waiting: Errand<()>,
+    /// Whether there may be lanes with due rows that nobody holds.
+    look: bool,
+    /// Whether new work is taken on.
+    open: bool,
+    others: usize,
+    counted_at: Option<Micros>,
+    away: Option<Error>,
+    turn: Turn,
+}
+
+impl Foreman {
+    pub(super) fn new(worker: &Worker, stop: CancellationToken) -> Self {
+        let (reporter, reports) = mpsc::unbounded_channel();
+        Self {
+            store: worker.store.clone(),
+            worker: worker.clone(),
+            stop,
+            floor: Floor::default(),
+            alarms: Alarms::default(),
+            runs: TaskTracker::new(),
+            reports,
+            reporter,
+            marks: Vec::new(),
+            rests: Vec::new(),
+            fetching: None,
+            marking: None,
+            errand: None,
+            waiting: None,
+            look: true,
+            open: true,
+            others: 0,
+            counted_at: None,
+            away: None,
+            turn: Turn::default(),
+        }
+    }
+
+    /// Begins with these lanes instead of looking for some.
+    pub(super) fn hold(&mut self, leases: Vec<Lease>) {
+        self.floor.add_lanes(leases, self.store.now());
+        self.look = false;
+    }
+
+    /// Returns what became of a turn.
+    pub(super) fn result(self) -> Result<Turn> {
+        match self.away {
+            Some(error) => Err(error),
+            None => Ok(self.turn),
+        }
+    }
+
+    pub(super) async fn work(&mut self, until: Until) {
+        loop {
+            if until == Until::Done && self.away.is_some() {
+                self.open = false;
+            }
+            self.start_rows();
+            self.send_errands(until);
+            if self.is_over(until) {
+                return;
+            }
+            self.next_thing(until).await;
+        }
+    }
+
+    fn is_over(&self, until: Until) -> bool {
+        let at_rest = self.floor.is_clear()
+            && self.marks.is_empty()
+            && self.marking.is_none()
+            && self.fetching.is_none()
+            && self.errand.is_none();
+        match until {
+            // The leases of what could not be given back end by themselves.
+            Until::Stopped => !self.open && at_rest && self.floor.lanes() == 0,
+            Until::Done if self.away.is_some() => self.floor.running() == 0,
+            Until::Done => at_rest && self.floor.lanes() == 0 && !self.look,
+        }
+    }
+
+    fn start_rows(&mut self) {
+        if !self.open {
+            self.floor.stop();
+            return;
+        }
+        let now = self.store.now();
+        while self.floor.running() < self.worker.settings.concurrency {
+            let Some(row) = self.floor.start(now) else {
+                return;
+            };
+            let report = ReportBack {
+                row: Some(Arc::clone(&row)),
+                to: self.reporter.clone(),
+            };
+            let run = self.worker.rows.run(row);
+            self.runs.spawn(async move { report.send(run.await) });
+        }
+    }
+
+    fn send_errands(&mut self, until: Until) {
+        let now = self.store.now();
+        if self.marking.is_none() && !self.marks.is_empty() && self.waiting.is_none() {
+            let rest = self.marks.len().min(MOST_MARKS);
+            let batch: Vec<_> = self.marks.drain(..rest).collect();
+            let store = self.store.clone();
+            self.marking = Some(
+                async move {
+                    let marks: Vec<Mark> = batch.iter().map(|(_, mark)| mark.clone()).collect();
+                    let marked = mark(&store, &marks).await;
+                    (batch, marked)
+                }
+                .boxed(),
+            );
+        }
+        if self.fetching.is_none() && self.open && self.waiting.is_none() {
+            self.fetch(now, until);
+        }
+        if self.errand.is_none() && self.waiting.is_none() {
+            self.errand = self.lane_errand(now, until);
+        }
+    }
+
+    /// So many rows are kept at hand, so that those that run are followed at once.
+    fn store_of_rows(&self) -> usize {
+        let settings = &self.worker.settings;
+        settings.concurrency.max(settings.batch_size)
+    }
+
+    fn fetch(&mut self, now: Micros, until: Until) {
+        let ready = self.floor.ready();
+        if ready > self.store_of_rows() / 2 || self.floor.loaded() > self.store_of_rows() * 4 {
+            return;
+        }
+        let wanted = self.store_of_rows() - ready;
+        let Some(look) = self
+            .floor
+            .look(wanted, self.worker.settings.batch_size, now)
+        else {
+            return;
+        };
+        if until == Until::Done {
+            self.look = false;
+        }
+        let store = self.store.clone();
+        self.fetching = Some(
+            async move {
+                let wanted = Wanted {
+                    lanes: &look.lanes,
+                    per_lane: look.per_lane,
+                    without: &look.without,
+                    without_aggregates: &look.without_aggregates,
+                };
+                let found = store.due_events(wanted).await;
+                (look, found)
+            }
+            .boxed(),
+        );
+    }
+
+    /// Chooses what is most urgent about the lanes.
+    fn lane_errand(&mut self, now: Micros, until: Until) -> Errand<Brought> {
+        let store = self.store.clone();
+        if let Some((lane, rest_until)) = self.rests.pop() {
+            let lease = self.floor.give_up(lane)?;
+            self.alarms.set(rest_until);
+            let rests = async move {
+                let paused = store.pause_lane(LaneKind::Events, &lease, rest_until).await;
+                Brought::Done(paused.map(drop))
+            };
+            return Some(rests.boxed());
+        }
+        let soon = now.saturating_add(store.lease() / 3 * 2);
+        if self.floor.first_end().is_some_and(|end| end < soon) {
+            let held = self.floor.leases();
+            let renew = async move {
+                let renewed = store.renew_lanes(LaneKind::Events, &held).await;
+                Brought::Renewed(held, renewed)
+            };
+            return Some(renew.boxed());
+        }
+        let fetched = self.fetching.is_none();
+        let at_once = !self.open || (until == Until::Done && fetched);
+        let back = self.floor.give_back(now, at_once);
+        if !back.is_empty() {
+            // Rows that came while the lanes were ours may have been left to us.
+            self.look |= self.open && until == Until::Stopped;
+            let release =
+                async move { Brought::Done(store.release_lanes(LaneKind::Events, &back).await) };
+            return Some(release.boxed());
+        }
+        if !self.open {
+            return None;
+        }
+        let counted = self.counted_at.is_some_and(|at| now - at < CENSUS);
+        if !counted && self.floor.lanes() > 0 && until == Until::Stopped {
+            self.counted_at = Some(now);
+            let others = async move { Brought::Others(store.other_workers().await) };
+            return Some(others.boxed());
+        }
+        let most = match until {
+            Until::Stopped => self.most_lanes(),
+            Until::Done => usize::try_from(LANES).unwrap_or(64),
+        };
+        let room = most.saturating_sub(self.floor.lanes());
+        if !self.look || room == 0 || self.floor.ready() > self.store_of_rows() / 2 {
+            return None;
+        }
+        self.look = false;
+        let claim = async move {
+            let leases = store.claim_lanes(LaneKind::Events, room).await;
+            Brought::Lanes(leases, room)
+        };
+        Some(claim.boxed())
+    }
+
+    /// Enough lanes to fill the hands, and not all of them: one that comes finds some free.
+    fn most_lanes(&self) -> usize {
+        let settings = &self.worker.settings;
+        let rows = self.store_of_rows() + settings.concurrency;
+        let needed = rows.div_ceil(settings.batch_size).max(8);
+        let all = usize::try_from(LANES).unwrap_or(64);
+        needed.min(all * 7 / 8 / (self.others + 1)).max(1)
+    }
+
+    async fn next_thing(&mut self, until: Until) {
+        let pause = self.pause(until);
+        tokio::select! {
+            biased;
+            Some(report) = self.reports.recv() => {
+                self.take_report(report);
+                while let Ok(report) = self.reports.try_recv() {
+                    self.take_report(report);
+                }
+            }
+            (batch, marked) = of(&mut self.marking) => self.take_marked(batch, marked),
+            (look, found) = of(&mut self.fetching) => self.take_found(&look, found),
+            brought = of(&mut self.errand) => self.take_brought(brought),
+            () = of(&mut self.waiting) => {
+                self.look |= self.open;
+                self.floor.look_everywhere();
+            }
+            () = self.stop.cancelled(), if self.open => self.open = false,
+            () = self.store.wakeups().events.notified(), if self.open && until == Until::Stopped => {
+                self.look = true;
+                self.floor.look_everywhere();
+            }
+            () = tokio::time::sleep(pause), if until == Until::Stopped => {
+                let now = self.store.now();
+                let rung = self.alarms.ring(now);
+                if rung || pause >= self.worker.settings.poll_interval {
+                    self.look = true;
+                    self.floor.look_everywhere();
+                }
+            }
+        }
+    }
+
+    /// Returns how long nothing has to be done, if nothing happens.
+    ///
+    /// Waited for on the machine's time: a clock that tests move would spin here.
+    fn pause(&self, until: Until) -> Duration {
+        if until == Until::Done {
+            return Duration::ZERO;
+        }
+        let now = self.store.now();
+        let renew = self
+            .floor
+            .first_end()
+            .map(|end| end - self.store.lease() / 3 * 2);
+        let times = [self.alarms.next(), self.floor.next_give_back(), renew];
+        let first = times.into_iter().flatten().min();
+        let left = first.map(|at| Duration::from_micros(u64::try_from(at - now).unwrap_or(0)));
+        let poll = self.worker.settings.poll_interval;
+        left.map_or(poll, |left| left.max(Duration::from_millis(1)).min(poll))
+    }
+
+    fn take_report(&mut self, (row, settled): Report) {
+        let now = self.store.now();
+        let max_retries = self.worker.settings.max_retries;
+        let verdict = judge(&row, &settled, now, max_retries, rand::random());
+        self.floor.ended(&row, verdict.goes_on());
+        match verdict {
+            Verdict::Mark(mark) => {
+                self.count(&row, &mark);
+                self.marks.push((row, *mark));
+            }
+            Verdict::Rest(wait) => {
+                let wait = Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX);
+                self.floor.let_go(&row);
+                self.rests.retain(|(lane, _)| *lane != row.lane);
+                self.rests.push((row.lane, now.saturating_add(wait)));
+            }
+        }
+    }
+
+    fn count(&mut self, row: &DueEvent, mark: &Mark) {
+        match mark {
+            Mark::Settled { .. } => self.turn.settled += 1,
+            Mark::PutOff { until, .. } => {
+                self.turn.put_off += 1;
+                self.alarms.set(*until);
+            }
+            Mark::GivenUp { letter, .. } => {
+                self.turn.given_up += 1;
+                tracing::error!(
+                    event.id = row.key(),
+                    event.r#type = row.event_type,
+                    handler.name = letter.handler.as_deref(),
+                    error.code = letter.error_code,
+                    error.message = letter.error_message,
+                    attempts = letter.retry_count,
+                    "event given up and kept as a dead letter"
+                );
+            }
+        }
+    }
+
+    fn take_marked(&mut self, batch: Vec<(RowInHand, Mark)>, marked: Result<()>) {
+        match marked {
+            Ok(()) => {
+                self.is_back();
+                for (row, _) in &batch {
+                    self.floor.let_go(row);
+                }
+            }
+            Err(error) => {
+                // What has run is not forgotten; should another instance run it, it is a duplicate.
+                self.marks.extend(batch);
+                self.is_away(error);
+            }
+        }
+    }
+
+    fn take_found(&mut self, look: &Look, found: Result<Vec<DueEvent>>) {
+        match found {
+            Ok(rows) => {
+                self.is_back();
+                self.floor.take_in(look, rows);
+            }
+            Err(error) => {
+                self.floor.look_again(look);
+                self.is_away(error);
+            }
+        }
+    }
+
+    fn take_brought(&mut self, brought: Brought) {
+        let failed = match brought {
+            Brought::Lanes(Ok(leases), asked) => {
+                self.look |= leases.len() >= asked;
+                self.floor.add_lanes(leases, self.store.now());
+                None
+            }
+            Brought::Renewed(asked, Ok(renewed)) => {
+                self.floor.renewed(&asked, &renewed);
+                None
+            }
+            Brought::Others(Ok(others)) => {
+                self.others = others;
+                None
+            }
+            Brought::Done(Ok(())) => None,
+            Brought::Lanes(Err(error), _)
+            | Brought::Renewed(_, Err(error))
+            | Brought::Others(Err(error))
+            | Brought::Done(Err(error)) => Some(error),
+        };
+        match failed {
+            Some(error) => self.is_away(error),
+            None => self.is_back(),
+        }
+    }
+
+    fn is_away(&mut self, error: Error) {
+        if self.away.is_none() {
+            let code = error.code();
+            tracing::warn!(
+                error.code = code.as_str(),
+                "the events table is not reached"
+            );
+        }
+        self.away = Some(error);
+        self.waiting = Some(tokio::time::sleep(AWAY).boxed());
+    }
+
+    fn is_back(&mut self) {
+        if self.away.take().is_some() {
+            tracing::info!("the events table is reached again");
+        }
+    }
+}
+
+/// Sends a row's report, also when its run was cut off.
+struct ReportBack {
+    row: Option<RowInHand>,
+    to: UnboundedSender<Report>,
+}
+
+impl ReportBack {
+    fn send(mut self, settled: Settled) {
+        if let Some(row) = self.row.take() {
+            self.to.send((row, settled)).ok();
+        }
+    }
+}
+
+impl Drop for ReportBack {
+    fn drop(&mut self) {
+        if let Some(row) = self.row.take() {
+            let outcome = Outcome::Retry(Outcome::SOON);
+            let settled = Settled {
+                outcome,
+                failure: None,
+            };
+            self.to.send((row, settled)).ok();
+        }
+    }
+}
+
+/// Waits for an errand, for ever when there is none.
+async fn of<T>(errand: &mut Errand<T>) -> T {
+    let Some(work) = errand else {
+        return pending().await;
+    };
+    let brought = work.await;
+    *errand = None;
+    brought
+}

@@ -1,0 +1,124 @@
+//! From an outcome to a mark: settled, put off, or given up.
+
+use std::time::Duration;
+
+use crate::error::Class;
+use crate::pipeline::{Failed, Outcome, Settled};
+use crate::store::Micros;
+use crate::store::dead_letters::NewDeadLetter;
+use crate::store::events::DueEvent;
+use crate::store::marks::{EventStatus, Mark, RowRun, TryFailure};
+
+/// The wait after the first failed try, which doubles with each further one, and its cap.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LAST_WAIT: Duration = Duration::from_secs(600);
+
+/// What is to be done about a row.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It is marked.
+    Mark(Box<Mark>),
+    /// The event is not at fault: its lane rests so long, and the row stays as it is.
+    Rest(Duration),
+}
+
+impl Verdict {
+    /// Tells whether the next event of the aggregate may run.
+    pub(super) fn goes_on(&self) -> bool {
+        match self {
+            Self::Mark(mark) => !matches!(**mark, Mark::PutOff { .. }),
+            Self::Rest(_) => false,
+        }
+    }
+}
+
+/// Judges a run.
+pub(super) fn judge(
+    row: &DueEvent,
+    settled: &Settled,
+    now: Micros,
+    max_retries: u32,
+    jitter: f64,
+) -> Verdict {
+    let run = || RowRun {
+        id: row.id.clone(),
+        generation: row.generation,
+    };
+    let end = |status| {
+        Verdict::Mark(Box::new(Mark::Settled {
+            run: run(),
+            status,
+            was_held: row.was_held(),
+        }))
+    };
+    let after = match &settled.outcome {
+        Outcome::Done | Outcome::Kept => return end(EventStatus::Done),
+        Outcome::Duplicate(_) => return end(EventStatus::Repeated),
+        Outcome::Skipped(_) => return end(EventStatus::Skipped),
+        Outcome::Unrouted => return end(EventStatus::Unrouted),
+        Outcome::DeadLettered(_) => return end(EventStatus::DeadLettered),
+        Outcome::Retry(after) => *after,
+    };
+    let put_off = |wait: Duration, failure| {
+        Verdict::Mark(Box::new(Mark::PutOff {
+            run: run(),
+            until: now.saturating_add(micros(wait)),
+            failure,
+        }))
+    };
+    // Somebody else runs it: no try of ours.
+    let Some(failed) = &settled.failure else {
+        return put_off(after, None);
+    };
+    if failed.no_try {
+        return Verdict::Rest(after.mul_f64(1.0 + jitter / 4.0));
+    }
+    let attempts = row.attempts.saturating_add(1);
+    let hopeless = failed.class == Class::Permanent;
+    if hopeless || u32::try_from(attempts).unwrap_or(0) >= max_retries {
+        return Verdict::Mark(Box::new(Mark::GivenUp {
+            run: run(),
+            letter: Box::new(letter(row, failed, attempts, now)),
+        }));
+    }
+    let failure = TryFailure {
+        attempts,
+        class: failed.class.as_str(),
+        code: failed.code.to_string(),
+        message: failed.message.clone(),
+    };
+    put_off(wait(attempts, jitter).max(after), Some(failure))
+}
+
+/// Returns the wait after so many failed tries: between half of the full wait and all of it.
+fn wait(attempts: i32, jitter: f64) -> Duration {
+    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(20);
+    let full = FIRST_WAIT.saturating_mul(1 << doublings).min(LAST_WAIT);
+    full.mul_f64(0.5 + jitter / 2.0)
+}
+
+fn micros(wait: Duration) -> Micros {
+    Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX)
+}
+
+fn letter(row: &DueEvent, failed: &Failed, attempts: i32, now: Micros) -> NewDeadLetter {
+    let pushed = row.original.is_some();
+    let original = row.original.as_ref().unwrap_or(&row.payload);
+    NewDeadLetter {
+        event_key: row.key().to_owned(),
+        event_type: row.event_type.clone(),
+        source: if pushed { "push" } else { "events" },
+        handler: Some(failed.handler.to_owned()),
+        generation: row.generation,
+        error_class: failed.class.as_str().to_owned(),
+        error_code: failed.code.to_string(),
+        error_message: failed.message.clone(),
+        retry_count: attempts,
+        message_id: None,
+        correlation_id: None,
+        trace_id: None,
+        original: original.to_vec(),
+        delivery: row.delivery.clone().unwrap_or_default(),
+        first_at: row.created_at.unwrap_or(now),
+    }
+}

@@ -1,0 +1,159 @@
+//! The door for rows of the `events` table: whatever is due is run, lane by lane.
+//!
+//! An instance takes leases of lanes ([`crate::store::lanes`]), so an aggregate is worked on by one
+//! instance at a time, and within it one event after the other. Lanes are given back after a
+//! second, and nobody takes them all: another instance finds some whenever it comes.
+
+mod floor;
+mod foreman;
+mod judge;
+mod row;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use row::{PipelineRows, RunRow};
+
+use crate::config::WorkerConfig;
+use crate::error::Result;
+use crate::store::{LaneKind, Store};
+use foreman::{Foreman, Until};
+
+/// How the worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// How often to look when nothing wakes it.
+    pub poll_interval: Duration,
+    /// Rows taken from a lane at once.
+    pub batch_size: usize,
+    /// Rows worked on at once.
+    pub concurrency: usize,
+    /// Failed tries before a row is given up.
+    pub max_retries: u32,
+}
+
+impl From<&WorkerConfig> for WorkerSettings {
+    fn from(config: &WorkerConfig) -> Self {
+        Self {
+            poll_interval: config.poll_interval,
+            batch_size: config.batch_size,
+            concurrency: config.concurrency,
+            max_retries: config.max_retries,
+        }
+    }
+}
+
+/// What became of the rows of one turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Rows that ended: done, skipped, unrouted, dead-lettered by their handler.
+    pub settled: usize,
+    /// Rows that are to be tried again.
+    pub put_off: usize,
+    /// Rows that were given up and are dead letters now.
+    pub given_up: usize,
+}
+
+/// What became of the wish to have a row run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It runs, or as soon as those of its aggregate that are before it have.
+    Started,
+    /// There is no such row that is still to be run.
+    NotWaiting,
+}
+
+/// The worker of the `events` table.
+#[derive(Clone)]
+pub struct Worker {
+    store: Store,
+    rows: Arc<dyn RunRow>,
+    settings: WorkerSettings,
+}
+
+impl Worker {
+    /// Makes a worker that hands rows to `rows`. It does nothing by itself before
+    /// [`Worker::run`].
+    pub fn new(store: Store, rows: Arc<dyn RunRow>, settings: WorkerSettings) -> Self {
+        Self {
+            store,
+            rows,
+            settings,
+        }
+    }
+
+    /// Works until `stop`; rows that run then are waited for, and their lanes given back.
+    pub async fn run(self, stop: CancellationToken) {
+        tracing::info!(
+            concurrency = self.settings.concurrency,
+            "working off the events table"
+        );
+        let mut foreman = Foreman::new(&self, stop);
+        foreman.work(Until::Stopped).await;
+    }
+
+    /// Takes what is due at this moment, runs it to its end and returns.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn turn(&self) -> Result<Turn> {
+        let mut foreman = Foreman::new(self, CancellationToken::new());
+        foreman.work(Until::Done).await;
+        foreman.result()
+    }
+
+    /// Runs a row at once that may be waiting for its next try.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn hurry(&self, id: &str) -> Result<(Asked, Option<i16>)> {
+        let Some(lane) = self.store.make_due(id).await? else {
+            return Ok((Asked::NotWaiting, None));
+        };
+        self.store.wakeups().events.notify_one();
+        Ok((Asked::Started, Some(lane)))
+    }
+
+    /// Works on one lane until nothing in it is due: for instances that do not poll.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn work_off(&self, lane: i16) -> Result<Turn> {
+        let lanes = [lane];
+        let leases = self.store.claim_these_lanes(LaneKind::Events, &lanes);
+        let leases = leases.await?;
+        let mut foreman = Foreman::new(self, CancellationToken::new());
+        foreman.hold(leases);
+        foreman.work(Until::Done).await;
+        foreman.result()
+    }
+}
+
+/// Times at which something will be due that is not now.
+#[derive(Debug, Default)]
+struct Alarms(BTreeSet<i64>);
+
+/// So many alarms are remembered; the tables are polled anyway.
+const MOST_ALARMS: usize = 10_000;
+
+impl Alarms {
+    fn set(&mut self, at: i64) {
+        self.0.insert(at);
+        if self.0.len() > MOST_ALARMS {
+            self.0.pop_last();
+        }
+    }
+
+    fn next(&self) -> Option<i64> {
+        self.0.first().copied()
+    }
+
+    /// Forgets those that have rung; tells whether there were any.
+    fn ring(&mut self, now: i64) -> bool {
+        let later = self.0.split_off(&now.saturating_add(1));
+        !std::mem::replace(&mut self.0, later).is_empty()
+    }
+}

@@ -1,0 +1,106 @@
+//! From a row to an event, and through the pipeline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use crate::clock::Deadline;
+use crate::error::{Class, Code};
+use crate::event::{Event, TableRow};
+use crate::pipeline::{Failed, Outcome, Pipeline, Settled, Terms};
+use crate::store::events::DueEvent;
+use crate::store::inbox::Mode;
+use crate::store::{DeliveryNote, time_of};
+
+/// Runs a row to its end.
+pub trait RunRow: Send + Sync + 'static {
+    /// Runs it; must not panic.
+    fn run(&self, row: Arc<DueEvent>) -> BoxFuture<'static, Settled>;
+}
+
+/// Runs rows through the pipeline.
+pub struct PipelineRows {
+    pipeline: Arc<Pipeline>,
+}
+
+impl PipelineRows {
+    /// Takes the pipeline.
+    pub fn new(pipeline: Arc<Pipeline>) -> Self {
+        Self { pipeline }
+    }
+}
+
+impl RunRow for PipelineRows {
+    fn run(&self, row: Arc<DueEvent>) -> BoxFuture<'static, Settled> {
+        let pipeline = Arc::clone(&self.pipeline);
+        async move { run(&pipeline, &row).await }.boxed()
+    }
+}
+
+async fn run(pipeline: &Arc<Pipeline>, row: &DueEvent) -> Settled {
+    let mut budget = pipeline.budget();
+    // A run of somebody else is looked for again later, with the place free meanwhile.
+    budget.claim = Deadline::after(budget.work.clock(), Duration::ZERO);
+    let metadata = metadata(row);
+    let pushed = row.original.is_some();
+    let terms = Terms {
+        mode: Mode::Generation(row.generation),
+        source: if pushed { "push" } else { "events" },
+        handler: None,
+        replay: metadata.get("replayed") == Some(&Value::Bool(true)),
+    };
+    let event = match &row.original {
+        None => Event::of_row(table_row(row, &metadata)),
+        Some(bytes) => {
+            let note = row.delivery.as_deref().map(DeliveryNote::parse);
+            match Event::decode(note.unwrap_or_default().with(bytes.clone())) {
+                Ok(event) => Some(event),
+                Err(undecodable) => {
+                    let outcome = pipeline.bury_undecodable(undecodable, budget).await;
+                    return Settled {
+                        outcome,
+                        failure: None,
+                    };
+                }
+            }
+        }
+    };
+    match event {
+        Some(event) => pipeline.run_on(Arc::new(event), terms, budget).await,
+        None => no_event(),
+    }
+}
+
+fn metadata(row: &DueEvent) -> Map<String, Value> {
+    let parse = |text: &str| serde_json::from_str(text).ok();
+    row.metadata.as_deref().and_then(parse).unwrap_or_default()
+}
+
+fn table_row(row: &DueEvent, metadata: &Map<String, Value>) -> TableRow {
+    TableRow {
+        id: row.key().to_owned(),
+        event_type: row.event_type.clone(),
+        subject: row.aggregate.clone(),
+        payload: String::from_utf8_lossy(&row.payload).into_owned(),
+        created_at: row.created_at.map(time_of),
+        ..TableRow::default()
+    }
+    .noted(metadata)
+}
+
+/// The row's id is no event's.
+fn no_event() -> Settled {
+    Settled {
+        outcome: Outcome::Retry(Outcome::SOON),
+        failure: Some(Failed {
+            handler: "undecodable",
+            class: Class::Permanent,
+            code: Code::new("bad_event_id"),
+            message: "the row's id cannot be an event's".to_owned(),
+            no_try: false,
+        }),
+    }
+}

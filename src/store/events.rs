@@ -1,0 +1,247 @@
+//! `events`: the rows that are due, lane by lane, oldest first.
+//!
+//! No cursor is kept: a row whose transaction took its time and commits an older `created_at` than
+//! those already worked off is simply the first that is due.
+
+use bytes::Bytes;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{ColumnIndex, Database, Decode, Row, Type};
+
+use super::{Micros, Pool, Store, failed, read};
+use crate::error::Result;
+
+/// A row to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueEvent {
+    /// The row's id.
+    pub id: String,
+    /// Which lane it is in.
+    pub lane: i16,
+    /// Order of insertion.
+    pub seq: i64,
+    /// The event type.
+    pub event_type: String,
+    /// What it is about; events of one aggregate run one after the other.
+    pub aggregate: Option<String>,
+    /// The payload as JSON text; empty for a delivery that was kept.
+    pub payload: Bytes,
+    /// The metadata as JSON text.
+    pub metadata: Option<String>,
+    /// When it was made, as far as the row says so.
+    pub created_at: Option<Micros>,
+    /// The id it is claimed under, when that is not the row's own.
+    pub event_key: Option<String>,
+    /// Which run is due.
+    pub generation: i32,
+    /// Failed tries of this run.
+    pub attempts: i32,
+    /// When it became due; 0 at first.
+    pub next_attempt_at: Micros,
+    /// The bytes of a delivery that was kept.
+    pub original: Option<Bytes>,
+    /// What came beside these bytes: a [`DeliveryNote`](super::DeliveryNote) as JSON.
+    pub delivery: Option<String>,
+}
+
+impl DueEvent {
+    /// Returns the id it is claimed under.
+    pub fn key(&self) -> &str {
+        self.event_key.as_deref().unwrap_or(&self.id)
+    }
+
+    /// Tells whether something else may wait for this row: it failed or was put off before.
+    pub fn was_held(&self) -> bool {
+        self.next_attempt_at > 0
+    }
+}
+
+/// Which rows are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The lanes, which the caller holds.
+    pub lanes: &'a [i16],
+    /// So many of each lane at most.
+    pub per_lane: usize,
+    /// Not these: the caller has them already (`seq`).
+    pub without: &'a [i64],
+    /// Nothing of these aggregates: the caller has an earlier event of theirs.
+    pub without_aggregates: &'a [String],
+}
+
+const FETCH_POSTGRES: &str = "\
+    SELECT due.* FROM unnest($1::SMALLINT[]) AS wanted (lane) CROSS JOIN LATERAL (
+        SELECT CAST(e.id AS TEXT), e.lane, e.seq, e.event_type, CAST(e.aggregate_id AS TEXT),
+            CASE WHEN e.original IS NULL THEN CAST(e.payload AS TEXT) END,
+            CAST(e.metadata AS TEXT),
+            CASE WHEN isfinite(e.created_at)
+                THEN CAST(date_part('epoch', e.created_at) * 1000000 AS BIGINT) END,
+            e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery
+        FROM events e
+        WHERE e.lane = wanted.lane AND e.processed IS NOT TRUE AND e.next_attempt_at <= $2
+            AND e.seq <> ALL ($4::BIGINT[])
+            AND (e.aggregate_id IS NULL OR (e.aggregate_id <> ALL (CAST($5::TEXT[] AS UUID[]))
+                AND NOT EXISTS (SELECT 1 FROM held_aggregates h
+                    WHERE h.aggregate = e.aggregate_id AND h.until > $2)))
+        ORDER BY e.created_at, e.seq LIMIT $3
+    ) AS due";
+
+const FETCH_SQLITE: &str = "\
+    SELECT e.id, e.lane, e.seq, e.event_type, e.aggregate_id,
+        CASE WHEN e.original IS NULL THEN e.payload END, e.metadata,
+        CAST(strftime('%s', e.created_at) AS INTEGER) * 1000000
+            + CAST(substr(strftime('%f', e.created_at), 4) AS INTEGER) * 1000,
+        e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery
+    FROM events e INDEXED BY events_due
+    WHERE e.lane = $1 AND e.processed IS NOT TRUE AND e.next_attempt_at <= $2
+        AND e.seq NOT IN (SELECT value FROM json_each($4))
+        AND (e.aggregate_id IS NULL OR (e.aggregate_id NOT IN (SELECT value FROM json_each($5))
+            AND NOT EXISTS (SELECT 1 FROM held_aggregates h
+                WHERE h.aggregate = e.aggregate_id AND h.until > $2)))
+    ORDER BY e.created_at, e.seq LIMIT $3";
+
+impl Store {
+    /// Returns the rows that are due in lanes the caller holds; those of one lane in order.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn due_events(&self, wanted: Wanted<'_>) -> Result<Vec<DueEvent>> {
+        let now = self.now();
+        let per_lane = i64::try_from(wanted.per_lane).unwrap_or(i64::MAX);
+        match self.pool() {
+            Pool::Postgres(pool) => {
+                let rows = sqlx::query(FETCH_POSTGRES)
+                    .bind(wanted.lanes)
+                    .bind(now)
+                    .bind(per_lane)
+                    .bind(wanted.without)
+                    .bind(wanted.without_aggregates)
+                    .fetch_all(pool)
+                    .await
+                    .map_err(failed)?;
+                Ok(rows.iter().map(row_of_postgres).collect())
+            }
+            Pool::Sqlite { read, .. } => {
+                let without = json(wanted.without);
+                let aggregates = json(wanted.without_aggregates);
+                let mut connection = read.acquire().await.map_err(failed)?;
+                let mut due = Vec::new();
+                for lane in wanted.lanes {
+                    let rows = sqlx::query(FETCH_SQLITE)
+                        .bind(lane)
+                        .bind(now)
+                        .bind(per_lane)
+                        .bind(&without)
+                        .bind(&aggregates)
+                        .fetch_all(&mut *connection)
+                        .await
+                        .map_err(failed)?;
+                    due.extend(rows.iter().map(row_of_sqlite));
+                }
+                Ok(due)
+            }
+        }
+    }
+
+    /// Makes a waiting row due at once, and whatever waits behind it; returns its lane, `None`
+    /// when there is no such row that is still to be run.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn make_due(&self, id: &str) -> Result<Option<i16>> {
+        const POSTGRES: &str = "\
+            WITH due AS (
+                UPDATE events SET next_attempt_at = LEAST(next_attempt_at, 1)
+                WHERE id = CAST($1 AS UUID) AND processed IS NOT TRUE
+                RETURNING lane, aggregate_id
+            ), freed AS (
+                DELETE FROM held_aggregates h USING due WHERE h.aggregate = due.aggregate_id
+            )
+            SELECT lane FROM due";
+        const SQLITE: &str = "UPDATE events SET next_attempt_at = MIN(next_attempt_at, 1) \
+            WHERE id = $1 AND processed IS NOT TRUE RETURNING lane";
+        const SQLITE_FREE: &str = "DELETE FROM held_aggregates \
+            WHERE aggregate = (SELECT aggregate_id FROM events WHERE id = $1)";
+        let lane = match self.pool() {
+            Pool::Postgres(pool) => sqlx::query_scalar(POSTGRES)
+                .bind(id)
+                .fetch_optional(pool)
+                .await
+                .map_err(failed)?,
+            Pool::Sqlite { write, .. } => {
+                sqlx::query(SQLITE_FREE)
+                    .bind(id)
+                    .execute(write)
+                    .await
+                    .map_err(failed)?;
+                sqlx::query_scalar(SQLITE)
+                    .bind(id)
+                    .fetch_optional(write)
+                    .await
+                    .map_err(failed)?
+            }
+        };
+        Ok(lane)
+    }
+
+    /// Returns how many other instances hold lanes of `events` at this moment.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn other_workers(&self) -> Result<usize> {
+        let sql = "SELECT COUNT(DISTINCT holder) FROM lanes \
+                   WHERE kind = 0 AND lease_until > $1 AND holder <> $2";
+        let others: i64 = read!(self, pool => sqlx::query_scalar(sql)
+            .bind(self.now())
+            .bind(self.instance())
+            .fetch_one(pool)
+            .await)
+        .map_err(failed)?;
+        Ok(usize::try_from(others).unwrap_or(0))
+    }
+}
+
+fn json<T: serde::Serialize>(values: &[T]) -> String {
+    serde_json::to_string(values).unwrap_or_else(|_| "[]".to_owned())
+}
+
+fn row_of_postgres(row: &PgRow) -> DueEvent {
+    let bytes = |index| row.get::<Option<Vec<u8>>, _>(index).map(Bytes::from);
+    due_event(row, bytes(12))
+}
+
+fn row_of_sqlite(row: &SqliteRow) -> DueEvent {
+    let bytes = |index| row.get::<Option<Vec<u8>>, _>(index).map(Bytes::from);
+    due_event(row, bytes(12))
+}
+
+fn due_event<'r, R>(row: &'r R, original: Option<Bytes>) -> DueEvent
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    Option<String>: Decode<'r, R::Database> + Type<R::Database>,
+    i16: Decode<'r, R::Database> + Type<R::Database>,
+    i32: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
+    R::Database: Database,
+{
+    let payload: Option<String> = row.get(5);
+    DueEvent {
+        id: row.get(0),
+        lane: row.get(1),
+        seq: row.get(2),
+        event_type: row.get(3),
+        aggregate: row.get(4),
+        payload: payload.map(Bytes::from).unwrap_or_default(),
+        metadata: row.get(6),
+        created_at: row.get(7),
+        event_key: row.get(8),
+        generation: row.get(9),
+        attempts: row.get(10),
+        next_attempt_at: row.get(11),
+        original,
+        delivery: row.get(13),
+    }
+}
