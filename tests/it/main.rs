@@ -67,6 +67,7 @@ mod postgres_faults;
 mod process;
 mod pubsub_end_to_end;
 mod pubsub_publisher;
+mod retention;
 mod sandbox_chargebee;
 mod sandbox_dev;
 mod sandbox_hasura;
