@@ -68,6 +68,7 @@ pub(crate) struct Journal {
     refuse: Mutex<HashSet<String>>,
     /// How often messages of this id shall fail, and whether they arrive all the same.
     fail: Mutex<HashMap<String, (usize, bool)>>,
+    panics: Mutex<HashSet<String>>,
     gate: Semaphore,
 }
 
@@ -80,6 +81,7 @@ impl Journal {
             asked: Mutex::default(),
             refuse: Mutex::default(),
             fail: Mutex::default(),
+            panics: Mutex::default(),
             gate: Semaphore::new(Self::OPEN),
         })
     }
@@ -96,6 +98,11 @@ impl Journal {
     /// Says that it will never take messages of this id.
     pub(crate) fn refuse(&self, id: &str) {
         self.refuse.lock().unwrap().insert(id.to_owned());
+    }
+
+    /// Panics over the next message of this id.
+    pub(crate) fn panic_over(&self, id: &str) {
+        self.panics.lock().unwrap().insert(id.to_owned());
     }
 
     /// Fails so many times for this id; with `arrives` only the answer is lost.
@@ -162,6 +169,8 @@ impl Journal {
         self.gate.acquire().await.unwrap().forget();
         let topic = topic.to_owned();
         let id = id_of(&message);
+        let panics = self.panics.lock().unwrap().remove(&id);
+        assert!(!panics, "told to panic");
         if self.refuse.lock().unwrap().contains(&id) {
             let code = Code::new("invalid_argument");
             return Err(Error::Unpublishable { topic, code });

@@ -9,10 +9,11 @@ mod run;
 mod window;
 mod work;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,9 @@ use work::Tools;
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// How long a relay goes on publishing after it was told to stop.
 const LAST_MOMENT: Duration = Duration::from_secs(3);
+
+/// How long a relay that panicked waits.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// How a relay works.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +90,20 @@ impl Relay {
     /// Publishes until `stop`, and then for a moment what the last events left; at the end what is
     /// on its way is marked, and the lanes are given back.
     pub async fn run(self, stop: CancellationToken) {
-        let mut run = Run::new(&self, true);
+        loop {
+            let published = AssertUnwindSafe(self.publish_until(&stop)).catch_unwind();
+            if published.await.is_ok() {
+                break;
+            }
+            tracing::error!("the relay panicked and starts again");
+            tokio::time::sleep(AFTER_PANIC).await;
+        }
+        // What cannot be published waits for another instance, or this one's next start.
+        self.publish_due(Some(LAST_MOMENT)).await.ok();
+    }
+
+    async fn publish_until(&self, stop: &CancellationToken) {
+        let mut run = Run::new(self, true);
         let mut polls = tokio::time::interval(self.options.poll.max(PACE));
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut counts = tokio::time::interval(COUNT_EVERY);
@@ -109,8 +126,6 @@ impl Relay {
             }
         }
         run.release_all().await;
-        // What cannot be published waits for another instance, or this one's next start.
-        self.publish_due(Some(LAST_MOMENT)).await.ok();
     }
 
     /// Publishes what can be published now, and returns.
