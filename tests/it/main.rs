@@ -71,3 +71,4 @@ mod support;
 mod tidy;
 mod token_properties;
 mod worker;
+mod worker_app;
