@@ -90,6 +90,8 @@ impl BridgeBuilder {
             metrics: Arc::clone(&metrics),
             server: config.server.clone(),
             before_metrics: Arc::new(|| {}),
+            detail: None,
+            desk: None,
             handlers: Arc::new(|| json!({"handlers": []})),
             ready: {
                 let stopping = Arc::clone(&stopping);

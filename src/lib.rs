@@ -36,4 +36,5 @@ pub mod sandbox;
 pub mod clock;
 pub mod config;
 pub mod error;
+mod failpoint;
 pub mod telemetry;

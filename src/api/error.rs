@@ -1,4 +1,7 @@
-//! The one shape of an error on our own routes: `{"error":{"code","message","request_id"}}`.
+//! The one shape of an error on our own routes: `{"error":{"code","message","request_id"}}`, and
+//! `field` where one is at fault.
+
+use std::borrow::Cow;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -6,14 +9,17 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
+use crate::desk::DeskError;
 use crate::telemetry::RequestId;
 
-/// An error answer. Code and message are constants: nothing of the request comes back in them.
+/// An error answer. Code and message are made of constants; of the request at most the name
+/// of a field comes back.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
-    code: &'static str,
-    message: &'static str,
+    code: Cow<'static, str>,
+    message: Cow<'static, str>,
+    field: Option<String>,
     request_id: RequestId,
 }
 
@@ -27,10 +33,25 @@ impl ApiError {
     ) -> Self {
         Self {
             status,
-            code,
-            message,
+            code: code.into(),
+            message: message.into(),
+            field: None,
             request_id,
         }
+    }
+
+    /// Says which field of the request is at fault, if that is a plain path such as `filter.limit`.
+    #[must_use]
+    pub fn at(mut self, field: &str) -> Self {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.[]".contains(&b);
+        let tells = field != "." && (1..=64).contains(&field.len()) && field.bytes().all(plain);
+        self.field = tells.then(|| field.to_owned());
+        self
+    }
+
+    /// 400: the request cannot be meant.
+    pub fn bad_request(code: &'static str, message: &'static str, id: RequestId) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message, id)
     }
 
     /// 404: there is no such path.
@@ -57,6 +78,48 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "admin_closed", message, id)
     }
 
+    /// 408: the body did not arrive in time.
+    pub fn body_timeout(id: RequestId) -> Self {
+        let message = "the body took too long";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message, id)
+    }
+
+    /// 501: there is no database in which anything could be looked up.
+    pub fn needs_database(id: RequestId) -> Self {
+        let message = "nothing is kept here: this needs DATABASE_URL";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "needs_database", message, id)
+    }
+
+    /// 404: the path is known, but not what it names.
+    pub fn no_such(what: &'static str, id: RequestId) -> Self {
+        let mut error = Self::new(StatusCode::NOT_FOUND, "not_found", "", id);
+        error.message = format!("there is no such {what}").into();
+        error
+    }
+
+    /// 503: the database does not answer.
+    pub fn database_away(id: RequestId) -> Self {
+        let message = "the database does not answer; try again";
+        Self::unavailable("database_unavailable", message, id)
+    }
+
+    /// What the desk refused: 400, 404, 409, or 503.
+    pub fn of_desk(error: &DeskError, id: RequestId) -> Self {
+        let status = match error {
+            DeskError::Invalid { .. } => StatusCode::BAD_REQUEST,
+            DeskError::NotFound(_) => StatusCode::NOT_FOUND,
+            DeskError::Conflict { .. } => StatusCode::CONFLICT,
+            DeskError::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut answer = Self::new(status, "", "", id);
+        answer.code = error.code().to_owned().into();
+        answer.message = error.to_string().into();
+        match error {
+            DeskError::Invalid { field, .. } => answer.at(field),
+            _ => answer,
+        }
+    }
+
     /// 413: the body is larger than `MAX_BODY_BYTES`.
     pub fn body_too_large(id: RequestId) -> Self {
         let message = "the body is too large";
@@ -78,11 +141,15 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({"error": {
+        let mut error = json!({
             "code": self.code,
             "message": self.message,
             "request_id": self.request_id.as_str(),
-        }});
+        });
+        if let Some(field) = self.field {
+            error["field"] = field.into();
+        }
+        let body = json!({"error": error});
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         self.request_id.put(headers);

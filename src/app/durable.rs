@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::{Asked, DeskApi};
 use crate::brokers::Subscriber;
 use crate::clock::SharedClock;
 use crate::config::{Config, RetryOwner, StoreConfig};
-use crate::desk::Runner;
+use crate::desk::{Desk, Runner};
 use crate::egress::{Egress, Relay};
 use crate::error::BoxError;
-use crate::ingress::{DeadLetterDrain, PipelineRows, Worker, WorkerSettings};
+use crate::ingress::{self, DeadLetterDrain, PipelineRows, Worker, WorkerSettings};
 use crate::pipeline::{Ledger, Pipeline};
 use crate::store::keep::Keeper;
 use crate::store::{Store, StoreWatch};
@@ -113,6 +114,26 @@ impl Durable {
         Runner::new(store.clone(), pipeline.clone(), clock.clone()).start(workers, stop.clone());
         workers.close();
         Ok(())
+    }
+
+    /// Makes what the admin routes need.
+    pub(super) fn api(&self, config: &Config, pipeline: &Arc<Pipeline>) -> DeskApi {
+        let one = self.worker(config, pipeline);
+        let batch = one.clone();
+        DeskApi {
+            desk: Desk::new(self.watch.store().clone(), pipeline.handlers()),
+            process_event: Arc::new(move |id| {
+                let worker = one.clone();
+                Box::pin(async move {
+                    Ok(match worker.process_event(&id.to_string()).await? {
+                        ingress::Asked::Started => Asked::Started,
+                        ingress::Asked::Unknown => Asked::Unknown,
+                        ingress::Asked::Processed => Asked::Processed,
+                    })
+                })
+            }),
+            process_batch: Arc::new(move || batch.process_batch()),
+        }
     }
 
     /// Lets the workers end what they have begun, and keeps what is still to be kept.

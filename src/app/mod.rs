@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState, EdgeOptions};
+use crate::api::{self, ApiState, EdgeOptions, HealthDetail};
 use crate::brokers::{MemoryBroker, Publisher, PubsubBroker, Subscriber};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
@@ -252,6 +252,15 @@ impl AppBuilder {
                     })
                 })
             },
+            detail: Some(HealthDetail {
+                service: config.log.service.clone(),
+                clock: clock.clone(),
+                started: clock.monotonic(),
+                worker: config.worker.clone(),
+            }),
+            desk: durable
+                .as_ref()
+                .map(|durable| durable.api(&config, &pipeline)),
             ready: {
                 let stopping = stopping.clone();
                 Arc::new(move || match () {

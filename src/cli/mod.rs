@@ -2,11 +2,15 @@
 
 mod bridge;
 mod check;
+mod desk;
 #[cfg(feature = "sandbox")]
 mod dev;
 mod handlers;
 mod hasura;
+mod migrate;
 mod output;
+mod progress;
+mod prompt;
 #[cfg(feature = "sandbox")]
 mod send;
 mod serve;
@@ -62,6 +66,31 @@ enum Command {
     /// Answers 200 only after the broker has confirmed, else 503 with Retry-After, which Hasura
     /// honours for as long as it takes. docs/HASURA.md goes from zero to events flowing.
     Bridge,
+    /// Bring the tables of DATABASE_URL up to date.
+    ///
+    /// `serve` does it at start unless MIGRATE_ON_START=false. Several may run at once; tables of
+    /// a newer program are left as they are.
+    Migrate(migrate::MigrateArgs),
+    /// Find, understand, retry and discard failed events.
+    ///
+    /// Works on DATABASE_URL alone, also while the service is down.
+    #[command(subcommand)]
+    DeadLetters(Box<desk::DeadLettersCommand>),
+    /// Show and stop redrives and replays.
+    #[command(subcommand)]
+    Redrives(desk::RedrivesCommand),
+    /// Run processed events of the `events` table again, after showing what that would do.
+    ///
+    /// An instance of the service runs them; this command only shows how far it is, and may be
+    /// left. Exits 0 when all ended well, 2 when some failed.
+    Replay(Box<desk::ReplayArgs>),
+    /// Tell what happened to an id: what came in, what each handler did, what went out, and why
+    /// something did not.
+    Explain(desk::ExplainArgs),
+    /// Show what waits, for how long, and what failed.
+    Status(desk::StatusArgs),
+    /// Show who changed what through the desk, and why.
+    Audit(desk::AuditArgs),
     /// Show which handlers take which events.
     Handlers(handlers::HandlersArgs),
     /// Make Hasura's triggers fit the handlers, and the operations Hasura's schema.
@@ -106,6 +135,13 @@ async fn run(command: Command) -> Result<ExitCode, BoxError> {
         #[cfg(feature = "sandbox")]
         Command::Send(args) => send::send(*args).await,
         Command::Bridge => bridge::bridge().await,
+        Command::Migrate(args) => migrate::migrate(&args).await,
+        Command::DeadLetters(command) => desk::dead_letters(*command).await,
+        Command::Redrives(command) => desk::redrives(command).await,
+        Command::Replay(args) => desk::replay(*args).await,
+        Command::Explain(args) => desk::explain(&args).await,
+        Command::Status(args) => desk::status(&args).await,
+        Command::Audit(args) => desk::audit(&args).await,
         Command::Handlers(args) => handlers::handlers(&args),
         Command::Hasura(command) => hasura::hasura(*command).await,
         Command::Variables => {

@@ -3,6 +3,7 @@
 //! This is the only folder that reads the environment. Every section names its variables in a
 //! `VARIABLES` table; the README's table and `hookyard variables` are made from the same rows.
 
+mod admin;
 mod bridge;
 mod bus;
 mod reader;
@@ -12,6 +13,7 @@ mod telemetry;
 mod upstreams;
 mod work;
 
+pub use admin::{Access, AdminTokens};
 pub use bridge::{BridgeConfig, BridgeRoleConfig, KeyColumns};
 pub use bus::{BusConfig, BusType};
 pub use reader::{ConfigError, Problem, Reader, Variable};
@@ -94,6 +96,7 @@ impl Config {
     pub fn variables() -> impl Iterator<Item = &'static Variable> {
         [
             server::VARIABLES,
+            admin::VARIABLES,
             upstreams::VARIABLES,
             bus::VARIABLES,
             work::VARIABLES,

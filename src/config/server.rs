@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+use super::admin::AdminTokens;
 use super::reader::{Reader, Variable};
 
 const HOST: Variable = Variable::defaulted("HOST", "0.0.0.0", "IP address to listen on");
@@ -29,11 +29,6 @@ const K_REVISION: Variable = Variable::defaulted(
     "K_REVISION",
     concat!("hookyard-", env!("CARGO_PKG_VERSION")),
     "name of the running version, set by Cloud Run; goes into dead letters and log labels",
-);
-const ADMIN_TOKEN: Variable = Variable::optional(
-    "ADMIN_TOKEN",
-    "–",
-    "bearer token of `/metrics`, `/handlers` and the admin API; unset = they are closed",
 );
 const LOG_LEVEL: Variable = Variable::defaulted(
     "LOG_LEVEL",
@@ -95,7 +90,6 @@ pub(super) const VARIABLES: &[&Variable] = &[
     &MAX_BODY_BYTES,
     &MAX_IN_FLIGHT,
     &SHUTDOWN_GRACE_MS,
-    &ADMIN_TOKEN,
     &K_REVISION,
 ];
 
@@ -110,8 +104,8 @@ pub struct ServerConfig {
     pub max_in_flight: usize,
     /// Time for events in flight after SIGTERM (`SHUTDOWN_GRACE_MS`).
     pub shutdown_grace: Duration,
-    /// Bearer token of the admin routes (`ADMIN_TOKEN`).
-    pub admin_token: Option<SecretString>,
+    /// Who may use the admin API (`ADMIN_TOKEN`, `ADMIN_READ_TOKEN`).
+    pub admin: AdminTokens,
     /// Name of the running version (`K_REVISION`, which Cloud Run sets), for dead letters.
     pub revision: String,
     /// How long a client may take to send its request head; not from the environment.
@@ -137,7 +131,7 @@ impl ServerConfig {
             max_body_bytes: usize::try_from(max_body).unwrap_or(usize::MAX),
             max_in_flight: usize::try_from(max_in_flight.min(100_000)).unwrap_or(1000),
             shutdown_grace: reader.millis(&SHUTDOWN_GRACE_MS),
-            admin_token: reader.text(&ADMIN_TOKEN).map(SecretString::from),
+            admin: AdminTokens::read(reader),
             revision: reader.required(&K_REVISION),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(20),
@@ -254,18 +248,5 @@ impl PushAuthConfig {
             issuer: reader.required(&OIDC_ISSUER),
             jwks_url: reader.url(&OIDC_JWKS_URL, &jwks_url),
         }
-    }
-}
-
-impl ServerConfig {
-    /// Compares `given` with the admin token in constant time; closed when no token is set.
-    pub fn is_admin(&self, given: &str) -> bool {
-        self.admin_token.as_ref().is_some_and(|token| {
-            aws_lc_rs::constant_time::verify_slices_are_equal(
-                token.expose_secret().as_bytes(),
-                given.as_bytes(),
-            )
-            .is_ok()
-        })
     }
 }

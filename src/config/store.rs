@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::reader::{Reader, Variable};
+use super::reader::{ConfigError, Reader, Variable};
 
 const DATABASE_URL: Variable = Variable::optional(
     "DATABASE_URL",
@@ -128,6 +128,24 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
+    /// Reads the section alone from the process environment: the desk needs nothing else.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; also when there is no `DATABASE_URL`.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(&super::environment);
+        let config = Self::read(&mut reader);
+        if config.is_none() {
+            reader.problem(
+                DATABASE_URL.name,
+                "is not set (postgres://… or sqlite://file.db)",
+            );
+        }
+        reader.finish()?;
+        // Nothing was found wrong, so it is there.
+        config.ok_or_else(|| ConfigError(Vec::new()))
+    }
+
     /// Reads the section; `None` without `DATABASE_URL`.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let url = reader.text(&DATABASE_URL)?;

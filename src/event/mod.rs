@@ -134,6 +134,20 @@ pub struct TableRow {
     pub depth: u32,
 }
 
+impl TableRow {
+    /// Takes what the row's `metadata` says, as JSON; other members are nobody's business here.
+    #[must_use]
+    pub fn noted(mut self, metadata: &serde_json::Map<String, serde_json::Value>) -> Self {
+        let text = |name: &str| Some(metadata.get(name)?.as_str()?.to_owned());
+        self.correlation_id = text("correlation_id");
+        self.causation_id = text("causation_id");
+        self.traceparent = text("traceparent");
+        let depth = metadata.get("event_depth").and_then(|depth| depth.as_u64());
+        self.depth = depth.map_or(0, |depth| u32::try_from(depth).unwrap_or(u32::MAX));
+        self
+    }
+}
+
 /// Something that happened. Immutable; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Event {

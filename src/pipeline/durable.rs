@@ -12,6 +12,7 @@ use super::{Effects, Outcome, Pipeline, Repeated};
 use crate::clock::Elapsed;
 use crate::error::{Class, Code, Error, Result};
 use crate::event::TraceContext;
+use crate::failpoint;
 use crate::store::commit::{self, Begun, Bury, End, GiveBack, Kept, Right, Step};
 use crate::store::inbox::{Ask, Ended, Mode, RunKey};
 
@@ -113,8 +114,12 @@ impl Pipeline {
             mode,
             facts: facts_of(job.event),
         };
+        failpoint::reach("before_claim");
         match ledger.claim(ask, job.budget).await {
-            Ok(Answer::Ours(lease)) => Ok(Hold::Claimed(lease)),
+            Ok(Answer::Ours(lease)) => {
+                failpoint::reach("after_claim");
+                Ok(Hold::Claimed(lease))
+            }
             Ok(Answer::Running) => Err(Over::retry(None)),
             Ok(Answer::Ended(ended)) => self.ended_before(job, &ended).await,
             Err(error) => Err(Over::retry(Some(error))),

@@ -338,10 +338,7 @@ impl Pipeline {
     }
 
     fn count(&self, handler: &str, outcome: &str) {
-        self.parts
-            .metrics
-            .events
-            .with_label_values(&[handler, outcome])
-            .inc();
+        let now = self.parts.clock.now();
+        self.parts.metrics.count(handler, outcome, now);
     }
 }

@@ -8,10 +8,12 @@ mod broker;
 mod chargebee;
 mod emulator;
 mod faults;
+mod fleet;
 mod hasura;
 mod http;
 mod issuer;
 mod journal;
+mod line;
 mod proxy;
 mod pusher;
 mod routes;
@@ -26,14 +28,16 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 
-pub use broker::FlakyBroker;
+pub use broker::{FlakyBroker, RemoteBroker};
 pub use chargebee::Chargebee;
 pub use emulator::{Emulator, Pulled};
 pub use faults::{Fault, Faults, Hold};
+pub use fleet::{Fleet, Instance};
 pub use hasura::Hasura;
 pub use http::{Reply, Request, loopback_client};
 pub use issuer::{HOUR, Issuer, JWKS_PATH};
 pub use journal::{Did, Entry, Journal};
+pub use line::{CutAfter, Line};
 pub use proxy::{Passed, Proxy, Target};
 pub use pusher::{
     Delivered, PublishError, PubsubMessage, PushSubscription, Pusher, Record, Standing, envelope,
@@ -77,6 +81,8 @@ struct Parts {
     hasura: Hasura,
     pusher: Pusher,
     proxy: Proxy,
+    broker: FlakyBroker,
+    clock: SharedClock,
     journal: Journal,
     traces: Traces,
 }
@@ -138,7 +144,9 @@ impl SandboxBuilder {
             hasura: Hasura::new(&admin_secret, journal.clone(), clock.clone()),
             pusher: Pusher::new(issuer.clone(), clock.clone())?,
             proxy: Proxy::new(issuer.clone())?,
-            traces: Traces::new(clock),
+            traces: Traces::new(clock.clone()),
+            broker: FlakyBroker::default(),
+            clock,
             issuer,
             journal,
         };
@@ -273,6 +281,11 @@ impl Sandbox {
     /// Returns the signing proxy.
     pub fn proxy(&self) -> &Proxy {
         &self.parts.proxy
+    }
+
+    /// Returns the broker that services in other processes publish to.
+    pub fn broker(&self) -> &FlakyBroker {
+        &self.parts.broker
     }
 
     /// Returns the journal of all stand-ins.

@@ -23,6 +23,7 @@ hookyard sandbox
   POST /push                      pass a push request on to the service with a token
   GET  /traces/{id}               what the service did: trace id, request id or event id
   GET  /journal?upstream=         what the stand-ins saw
+  POST /broker                    publish for a service in another process
   *    /api/v2/…                  Chargebee
   POST /v1/graphql                Hasura
 ";
@@ -46,6 +47,7 @@ impl Parts {
             ("POST", ["token"]) => self.token(&request),
             ("POST", ["publish"]) => self.publish(&request),
             ("POST", ["push"]) => self.proxy.answer(request).await,
+            ("POST", ["broker"]) => self.broker.answer(&request, &self.clock).await,
             ("GET", ["messages"]) => self.messages(&request),
             ("GET", ["deliveries", id]) => Reply::json(200, &json!(self.pusher.records_of(id))),
             ("GET", ["traces", id]) => Reply::json(200, &json!(self.traces.find(id))),

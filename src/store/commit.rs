@@ -6,6 +6,7 @@ use super::outbox::{self, OutboxRow};
 use super::write::{self, Write};
 use super::{Store, Tx, ends};
 use crate::error::{Error, Result};
+use crate::failpoint;
 
 /// One thing to be kept. Things of one batch are kept together or not at all, but one that cannot
 /// be kept does not stop the others.
@@ -189,7 +190,13 @@ async fn once(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
     if !outbox.is_empty() {
         outbox::insert(&mut tx, &outbox, now).await?;
     }
+    if !claimed.is_empty() {
+        failpoint::reach("before_commit");
+    }
     tx.commit().await?;
+    if !claimed.is_empty() {
+        failpoint::reach("after_commit");
+    }
     if !outbox.is_empty() {
         store.wakeups().outbox.notify_one();
     }

@@ -16,6 +16,7 @@ pub mod inbox;
 pub mod keep;
 pub mod lanes;
 pub mod marks;
+mod migrations;
 mod note;
 mod notify;
 pub mod outbox;
@@ -38,6 +39,7 @@ use sqlx::{PgPool, SqlitePool};
 
 pub(crate) use failure::{away, failed};
 pub use lanes::{LaneKind, Lease};
+pub use migrations::{Migration, Migrations};
 pub use note::DeliveryNote;
 pub use notify::{Signal, Wakeups};
 pub use retention::Swept;

@@ -131,7 +131,7 @@ pub async fn remembered(store: &Store) -> Result<i64> {
     let sql = Sql::of(
         store.is_postgres(),
         "SELECT CASE WHEN reltuples >= 0 THEN reltuples::BIGINT ELSE \
-         (SELECT COUNT(*) FROM (SELECT 1 FROM inbox LIMIT 100000) AS some) END \
+         (SELECT COUNT(*) FROM (SELECT 1 FROM inbox LIMIT 100000) AS counted) END \
          FROM pg_class WHERE oid = 'inbox'::regclass",
         "SELECT COUNT(*) FROM inbox",
     );

@@ -1,6 +1,8 @@
 //! The Prometheus metrics. Labels are bounded: nothing a publisher sends becomes a label.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts,
@@ -25,6 +27,8 @@ pub struct Metrics {
     registry: Registry,
     /// Outcomes, by handler; `unrouted` and `undecodable` stand in where no handler ran.
     pub events: IntCounterVec,
+    /// When the last event ended, in seconds since 1970; 0 before the first.
+    last_event: Gauge,
     /// Time a handler took, by handler.
     pub handler_duration: HistogramVec,
     /// Tries, by upstream and outcome (`ok`, `transient`, `permanent`, `credentials`, …).
@@ -73,6 +77,11 @@ impl Metrics {
             "Events by handler and outcome.",
             &["handler", "outcome"],
         )?;
+        let last_event = Gauge::new(
+            "hookyard_last_event_timestamp_seconds",
+            "When the last event ended, since 1970; 0 before the first.",
+        )?;
+        registry.register(Box::new(last_event.clone()))?;
         let handler_duration = histograms(
             "hookyard_handler_duration_seconds",
             "Time from claim to settled outcome.",
@@ -128,6 +137,7 @@ impl Metrics {
         Ok(Arc::new(Self {
             registry,
             events,
+            last_event,
             handler_duration,
             upstream_requests,
             upstream_duration,
@@ -140,6 +150,37 @@ impl Metrics {
             spans,
             database,
         }))
+    }
+
+    /// Counts what became of an event in a handler, at this time.
+    pub fn count(&self, handler: &str, outcome: &str, now: SystemTime) {
+        self.events.with_label_values(&[handler, outcome]).inc();
+        if let Ok(since) = now.duration_since(UNIX_EPOCH) {
+            self.last_event.set(since.as_secs_f64());
+        }
+    }
+
+    /// Returns how many events ended in each way, over all handlers.
+    pub fn outcomes(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for family in prometheus::core::Collector::collect(&self.events) {
+            for metric in family.get_metric() {
+                let labels = metric.get_label().iter();
+                let outcome = labels.filter(|label| label.name() == "outcome");
+                for label in outcome {
+                    let count = metric.get_counter().get_value() as u64;
+                    *counts.entry(label.value().to_owned()).or_insert(0) += count;
+                }
+            }
+        }
+        counts
+    }
+
+    /// Returns when the last event ended.
+    pub fn last_event(&self) -> Option<SystemTime> {
+        let seconds = self.last_event.get();
+        let since = Duration::try_from_secs_f64(seconds).ok()?;
+        (seconds > 0.0).then_some(UNIX_EPOCH + since)
     }
 
     /// Renders all metrics in Prometheus' text format.

@@ -10,10 +10,9 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use hookyard::api::{self, ApiState, EdgeOptions, Served};
-use hookyard::config::ServerConfig;
+use hookyard::config::{AdminTokens, ServerConfig};
 use hookyard::ingress::{TokenVerifier as _, bearer, read_body, refuse_encoding};
 use hookyard::telemetry::RequestId;
-use secrecy::SecretString;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -72,7 +71,7 @@ pub(crate) fn server_config(admin_token: Option<&str>) -> ServerConfig {
         Some(value.to_owned())
     };
     let mut config = hookyard::config::Config::from_lookup(&lookup).unwrap();
-    config.server.admin_token = admin_token.map(SecretString::from);
+    config.server.admin = AdminTokens::new(admin_token.as_slice(), &[]);
     config.server
 }
 
@@ -134,6 +133,8 @@ impl Edge {
             server: server_config(admin_token),
             metrics: issuer.metrics.clone(),
             before_metrics: Arc::new(|| {}),
+            detail: None,
+            desk: None,
             handlers: Arc::new(|| json!([{"name": "activate_contract"}])),
             ready: Arc::new(move || match () {
                 () if stopping.is_cancelled() => Err("shutting_down"),

@@ -5,6 +5,7 @@
     reason = "what a test cannot set up is a failed test"
 )]
 
+mod admin_access;
 mod bridge_door;
 mod bridge_end_to_end;
 mod bridge_kit;
@@ -30,10 +31,17 @@ mod decode_hostile;
 mod decode_push;
 mod decode_round_trip;
 mod decode_rows;
+mod desk_dead_letters;
+mod desk_kit;
+mod desk_redrives;
 mod door;
 mod drain;
 mod duplicates;
 mod durable_inbox;
+mod durable_instances;
+mod durable_kills;
+mod durable_line;
+mod durable_steps;
 mod edge_http;
 mod edge_requests;
 mod edge_server;
@@ -58,9 +66,11 @@ mod otlp_traces;
 mod outbox_kit;
 mod outbox_properties;
 mod outbox_relay;
+mod postgres_faults;
 mod process;
 mod pubsub_end_to_end;
 mod pubsub_publisher;
+mod retention;
 mod sandbox_chargebee;
 mod sandbox_dev;
 mod sandbox_hasura;

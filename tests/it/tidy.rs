@@ -25,11 +25,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("clock", &[]),
     ("config", &[]),
+    ("failpoint", &[]),
     ("telemetry", &["event"]),
 ];
 
 /// What every module may name: they know nothing of events and handlers.
-const OPEN: &[&str] = &["error", "clock", "config", "telemetry"];
+const OPEN: &[&str] = &["error", "clock", "config", "failpoint", "telemetry"];
 
 /// The roots, which put the rest together.
 const ROOTS: &[&str] = &["app", "bridge", "cli", "sandbox", "main", "lib"];

@@ -228,11 +228,11 @@ fn of_problems(error: &ConfigError) -> Vec<Finding> {
 /// What is allowed but should be meant.
 fn of_configuration(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("configuration", "every variable can be used")];
-    if config.server.admin_token.is_none() {
+    if config.server.admin.is_closed() {
         findings.push(Finding::warning(
             "admin API",
             "closed, ADMIN_TOKEN is not set",
-            "set ADMIN_TOKEN to read /metrics and /handlers",
+            "set ADMIN_TOKEN to read /metrics and to use the desk for failed events",
         ));
     }
     if config.push_auth.mode == PushAuthMode::Platform {

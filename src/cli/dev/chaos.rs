@@ -13,15 +13,10 @@ use super::world::{configure, listen, wait_until_ready};
 use crate::app::{App, Running};
 use crate::brokers::MemoryBroker;
 use crate::cli::output::{self, Ink, Paint, Table};
-use crate::clients::chargebee::Chargebee;
-use crate::clients::hasura::Hasura;
-use crate::clients::http::Policy;
-use crate::clock::SystemClock;
 use crate::config::BusConfig;
 use crate::error::BoxError;
-use crate::pipeline::Services;
 use crate::sandbox::{Did, Fault, FlakyBroker, PushSubscription, Reply, Sandbox, TOPIC};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry;
 
 /// How long everything may take to settle once the faults have ended.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -114,20 +109,7 @@ async fn set_up(plan: &Plan, seed: u64) -> Result<Stage, BoxError> {
     let logs = telemetry::Logs::new(&config.log, None)
         .layer(sandbox.traces().layer())
         .install()?;
-    let policy = Policy::default()
-        .with_waits(Duration::from_millis(20), Duration::from_millis(200))
-        .with_try_timeout(Duration::from_millis(700))
-        .with_breaker(10, Duration::from_millis(100), Duration::from_millis(500));
-    let (metrics, clock) = (Metrics::new()?, SystemClock::shared());
-    let services = Services {
-        chargebee: Chargebee::with_policy(
-            &config.chargebee,
-            metrics.clone(),
-            clock.clone(),
-            policy.clone(),
-        )?,
-        hasura: Hasura::with_policy(&config.hasura, metrics, clock, policy)?,
-    };
+    let services = super::instance::services(&config)?;
     let broker = FlakyBroker::new(MemoryBroker::new());
     let listener = listen(0, true).await?;
     let address = listener.local_addr()?;

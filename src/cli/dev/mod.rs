@@ -1,6 +1,7 @@
 //! `hookyard dev`: the service with embedded defaults, and everything it talks to beside it.
 
 mod chaos;
+mod instance;
 mod oracle;
 mod plan;
 mod render;
@@ -48,6 +49,10 @@ pub(super) struct DevArgs {
     /// Where `--chaos` gets its chances from; printed, so that a run can be repeated.
     #[arg(long, value_name = "S", requires = "chaos")]
     seed: Option<u64>,
+
+    /// Be one of the services of `--chaos`, beside the sandbox at this URL.
+    #[arg(long, hide = true, value_name = "URL", conflicts_with_all = ["chaos", "once"])]
+    instance: Option<String>,
 }
 
 /// Runs `hookyard dev`.
@@ -55,6 +60,9 @@ pub(super) struct DevArgs {
 /// # Errors
 /// When no port can be had, the emulator is away, or the service cannot be put together.
 pub(super) async fn dev(args: DevArgs) -> Result<ExitCode, BoxError> {
+    if let Some(sandbox) = &args.instance {
+        return instance::run(sandbox).await;
+    }
     let paint = Paint::of_stdout();
     if args.chaos {
         let seed = args

@@ -13,7 +13,6 @@ mod settings;
 mod values;
 mod wanted;
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,6 +25,7 @@ use self::plan::Plan;
 use self::settings::Settings;
 use self::wanted::Wanted;
 use crate::cli::output::{self, Paint};
+use crate::cli::prompt;
 use crate::error::BoxError;
 use crate::pipeline::Registry;
 
@@ -201,15 +201,7 @@ async fn apply(args: &ApplyArgs) -> Result<ExitCode, BoxError> {
         output::print("nothing to do");
         return Ok(ExitCode::SUCCESS);
     }
-    if !args.yes {
-        let stdin = std::io::stdin();
-        if !stdin.is_terminal() {
-            return Err("nothing was changed: no terminal to ask on; give --yes".into());
-        }
-        if !confirmed(&mut stdin.lock(), &mut std::io::stdout().lock())? {
-            return Err("nothing was changed".into());
-        }
-    }
+    prompt::confirm("apply this?", args.yes)?;
     connection.apply(&commands, before.resource_version).await?;
     let after = connection.export().await?.metadata;
     let after = Plan::make(&wanted, &args.settings, &after)?;
@@ -220,16 +212,6 @@ async fn apply(args: &ApplyArgs) -> Result<ExitCode, BoxError> {
     }
     output::print(&after.render(Paint::of_stdout()));
     Err("Hasura took the commands, but the triggers still differ".into())
-}
-
-/// Asks whether to go on; anything but a yes is a no.
-fn confirmed(answers: &mut impl BufRead, questions: &mut impl Write) -> std::io::Result<bool> {
-    write!(questions, "apply this? [y/N] ")?;
-    questions.flush()?;
-    let mut answer = String::new();
-    answers.read_line(&mut answer)?;
-    let answer = answer.trim();
-    Ok(answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes"))
 }
 
 async fn live_schema(role: Option<&str>) -> Result<String, BoxError> {
@@ -295,26 +277,4 @@ async fn operations(args: &OperationsArgs) -> Result<ExitCode, BoxError> {
 
 fn read(path: &Path) -> Result<String, BoxError> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_yes_is_a_yes() {
-        for (answer, expected) in [
-            ("y\n", true),
-            ("YES\n", true),
-            ("\n", false),
-            ("no\n", false),
-            ("", false),
-            ("yep\n", false),
-        ] {
-            let mut asked = Vec::new();
-            let confirmed = confirmed(&mut answer.as_bytes(), &mut asked).unwrap();
-            assert_eq!(confirmed, expected, "{answer:?}");
-            assert_eq!(asked, b"apply this? [y/N] ");
-        }
-    }
 }

@@ -21,6 +21,7 @@ use super::http::{Policy, Request, SetupError, Upstream, segment};
 use crate::clock::SharedClock;
 use crate::config::{ChargebeeConfig, ProductCatalog};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::telemetry::Metrics;
 
 const SERVICE: &str = "chargebee";
@@ -283,7 +284,9 @@ impl ChargebeeCalls<'_> {
     ) -> Result<T> {
         let request = Request::post(path, form::CONTENT_TYPE, form.into_body())
             .with_key(IDEMPOTENCY_KEY, self.call.idempotency_key(key));
-        self.send(step, request, what).await
+        let answer = self.send(step, request, what).await;
+        failpoint::reach("after_chargebee");
+        answer
     }
 
     async fn send<T: DeserializeOwned>(

@@ -20,6 +20,7 @@ use crate::clock::SharedClock;
 use crate::config::HasuraConfig;
 use crate::error::{Error, Result};
 use crate::event::{CAUSE_VARIABLE, DEPTH_VARIABLE};
+use crate::failpoint;
 use crate::telemetry::Metrics;
 
 const SERVICE: &str = "hasura";
@@ -168,6 +169,7 @@ impl HasuraCalls<'_> {
                 subscription_id: subscription_id.to_owned(),
             })
             .await?;
+        failpoint::reach("after_hasura");
         match changed.update_contracts_by_pk {
             Some(_) => Ok(()),
             None => Err(Error::NotFound {

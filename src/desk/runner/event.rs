@@ -131,21 +131,14 @@ fn event_of(stored: StoredEvent) -> Result<Event, &'static str> {
         .as_deref()
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
-    let text = |name: &str| Some(metadata.get(name)?.as_str()?.to_owned());
     let row = TableRow {
         id: stored.event_id,
         event_type: stored.event_type,
         subject: stored.subject,
         payload: stored.payload,
         created_at: Some(time_of(stored.created)),
-        correlation_id: text("correlation_id"),
-        causation_id: text("causation_id"),
-        traceparent: text("traceparent"),
-        depth: metadata
-            .get("event_depth")
-            .and_then(Value::as_u64)
-            .and_then(|depth| u32::try_from(depth).ok())
-            .unwrap_or_default(),
-    };
+        ..TableRow::default()
+    }
+    .noted(&metadata);
     Event::of_row(row).ok_or("its id cannot be an event's")
 }

@@ -9,6 +9,7 @@ use crate::clock::{Deadline, SharedClock};
 use crate::egress::Egress;
 use crate::error::{Code, Error, Result};
 use crate::event::TraceContext;
+use crate::failpoint;
 use crate::store::dead_letters::{self, NewDeadLetter};
 use crate::store::lanes::still_ours;
 use crate::store::outbox::{self, Backlog, Marks, WaitingRow};
@@ -169,6 +170,7 @@ impl Tools {
 
     /// Marks rows; says which lanes were still ours, the others' rows are left alone.
     pub(super) async fn mark(self: Arc<Self>, marks: Vec<Mark>) -> Answer {
+        failpoint::reach("after_publish");
         let mark = async {
             let mut leases: Vec<Lease> = Vec::new();
             for mark in &marks {
@@ -193,6 +195,7 @@ impl Tools {
             }
             outbox::mark(&mut tx, &held, self.store.now()).await?;
             tx.commit().await?;
+            failpoint::reach("after_mark");
             Ok(ours)
         };
         let result = mark.await;

@@ -85,23 +85,15 @@ fn metadata(row: &DueEvent) -> Map<String, Value> {
 }
 
 fn table_row(row: &DueEvent, metadata: &Map<String, Value>) -> TableRow {
-    let text = |name: &str| Some(metadata.get(name)?.as_str()?.to_owned());
     TableRow {
         id: row.key().to_owned(),
         event_type: row.event_type.clone(),
         subject: row.aggregate.clone(),
         payload: String::from_utf8_lossy(&row.payload).into_owned(),
         created_at: row.created_at.map(time_of),
-        correlation_id: text("correlation_id"),
-        causation_id: text("causation_id"),
-        traceparent: text("traceparent"),
-        depth: depth(metadata),
+        ..TableRow::default()
     }
-}
-
-fn depth(metadata: &Map<String, Value>) -> u32 {
-    let depth = metadata.get("event_depth").and_then(Value::as_u64);
-    u32::try_from(depth.unwrap_or_default()).unwrap_or(u32::MAX)
+    .noted(metadata)
 }
 
 /// The row's id is no event's.

@@ -248,7 +248,7 @@ pub async fn first(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<Dea
 pub async fn count_some(store: &Store, wanted: &Wanted) -> Result<i64> {
     let mut sql = Sql::new("SELECT COUNT(*) FROM (SELECT 1 FROM event_dead_letters");
     sql.part(&wanted.conditions(store.is_postgres()));
-    sql.with(" LIMIT ?) AS some", number(COUNTED + 1));
+    sql.with(" LIMIT ?) AS counted", number(COUNTED + 1));
     let count: Option<(i64,)> = sql.one(store).await?;
     Ok(count.map_or(0, |(count,)| count))
 }

@@ -9,16 +9,20 @@ use hookyard::app::{App, AppBuilder, Running};
 use hookyard::brokers::{MemoryBroker, Published};
 use hookyard::clock::ManualClock;
 use hookyard::pipeline::Handler;
-use hookyard::sandbox::{ADMIN_TOKEN, Did, Entry, Fault, Reply, Sandbox, loopback_client};
+use hookyard::sandbox::{
+    ADMIN_TOKEN, Did, Entry, Fault, Faults, FlakyBroker, Reply, Sandbox, loopback_client,
+};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, TestDatabase};
+use super::{Answer, TestDatabase, eventually};
 
 /// A service under test with everything around it.
 pub(crate) struct TestApp {
     pub(crate) sandbox: Sandbox,
     pub(crate) broker: MemoryBroker,
+    /// What goes wrong on the way to the broker.
+    pub(crate) broker_faults: Faults,
     pub(crate) running: Running,
     clock: Option<Arc<ManualClock>>,
     client: reqwest::Client,
@@ -49,7 +53,7 @@ impl Went {
             .map(|(_, value)| value.as_str())
     }
 
-    fn from(published: Published) -> Self {
+    pub(super) fn from(published: Published) -> Self {
         let message = published.message;
         let mut went = Self {
             id: String::new(),
@@ -106,10 +110,12 @@ impl Builder {
         }
         let sandbox = sandbox.start().await.unwrap();
         let broker = MemoryBroker::new();
+        let flaky = FlakyBroker::new(broker.clone());
+        let broker_faults = flaky.faults().clone();
         let app = self
             .app
             .config(sandbox.config().unwrap())
-            .publisher(Arc::new(broker.clone()));
+            .publisher(Arc::new(flaky));
         let app = app
             .handlers(hookyard::handlers::register)
             .build()
@@ -121,6 +127,7 @@ impl Builder {
         let app = TestApp {
             sandbox,
             broker,
+            broker_faults,
             running,
             clock: self.clock,
             client,
@@ -266,15 +273,25 @@ impl TestApp {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// Waits until so many events have gone out; with a database the relay takes a moment.
+    /// Waits until so many downstream events are published, and fails when there are more; one
+    /// published twice counts once.
     pub(crate) async fn wait_for_events(&self, count: usize) {
-        for _ in 0..4000 {
-            if self.events().len() >= count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("only {} events went out", self.events().len());
+        let ids = || {
+            let ids: std::collections::BTreeSet<_> =
+                self.events().into_iter().map(|e| e.id).collect();
+            ids.len()
+        };
+        let what = || format!("{} events of {count}", ids());
+        eventually(what, || async { ids() >= count }).await;
+        assert_eq!(ids(), count);
+    }
+
+    /// Waits until nothing is left to publish.
+    pub(crate) async fn wait_until_relayed(&self, database: &TestDatabase) {
+        let store = database.store().await;
+        let waiting = "SELECT COUNT(*) FROM outbox WHERE state = 0";
+        let what = || "the outbox is not empty".to_owned();
+        eventually(what, || async { super::count(&store, waiting).await == 0 }).await;
     }
 
     /// Waits until so many pushes have been received and not been answered.

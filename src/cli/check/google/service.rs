@@ -85,6 +85,7 @@ pub(in super::super) const SECRETS: &[&str] = &[
     "HASURA_ADMIN_SECRET",
     "CHARGEBEE_API_KEY",
     "ADMIN_TOKEN",
+    "ADMIN_READ_TOKEN",
     "BRIDGE_SECRET",
     "DATABASE_URL",
 ];

@@ -1,0 +1,137 @@
+//! Who asks, and what he may do.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+
+use super::ApiState;
+use super::error::ApiError;
+use crate::config::Access;
+use crate::desk::{By, DeskResult};
+use crate::telemetry::RequestId;
+
+/// The header in which an operator's tool says for whom it acts.
+pub const ACTOR_HEADER: &str = "x-hookyard-actor";
+
+/// Longest name of an actor, in characters.
+const MAX_ACTOR: usize = 100;
+
+/// A caller whose token was checked. No admin route does anything without one.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) request_id: RequestId,
+    access: Access,
+    /// Whose name goes into the audit. It is what the caller says: whoever has the token may give
+    /// any name.
+    actor: String,
+}
+
+impl Caller {
+    /// Checks the token, before anything of the body is read.
+    ///
+    /// # Errors
+    /// 401, or 403 when there is no admin token at all.
+    pub(super) fn of(state: &ApiState, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let request_id = RequestId::of(headers);
+        if state.server.admin.is_closed() {
+            return Err(ApiError::admin_closed(request_id));
+        }
+        let Some(access) = access(state, headers) else {
+            return Err(ApiError::unauthorized(request_id));
+        };
+        let Some(actor) = actor(headers) else {
+            let message = "x-hookyard-actor must be one name of 1 to 100 visible characters";
+            return Err(ApiError::bad_request("bad_actor", message, request_id));
+        };
+        Ok(Self {
+            request_id,
+            access,
+            actor,
+        })
+    }
+
+    /// Lets on whoever may change things.
+    ///
+    /// # Errors
+    /// 403 with a token that may only look.
+    pub(super) fn may_change(&self) -> Result<(), ApiError> {
+        let message = "this token may only look; changes need one of ADMIN_TOKEN";
+        self.needs_full("read_only_token", message)
+    }
+
+    /// Lets on whoever may see rows.
+    ///
+    /// # Errors
+    /// 403 with a token that may only look at what holds no values.
+    pub(super) fn may_see_payloads(&self) -> Result<(), ApiError> {
+        let message = "payloads hold rows: seeing them needs one of ADMIN_TOKEN";
+        self.needs_full("payload_is_closed", message)
+    }
+
+    fn needs_full(&self, code: &'static str, message: &'static str) -> Result<(), ApiError> {
+        let id = self.request_id.clone();
+        match self.access {
+            Access::Full => Ok(()),
+            Access::Read => Err(ApiError::new(StatusCode::FORBIDDEN, code, message, id)),
+        }
+    }
+
+    /// Says for the audit who did it and why.
+    pub(super) fn because(&self, reason: impl Into<String>) -> By {
+        By {
+            actor: self.actor.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Answers with what the desk said.
+    ///
+    /// # Errors
+    /// What the desk refused, as 400, 404, 409 or 503.
+    pub(super) fn answer<T: Serialize>(
+        self,
+        status: StatusCode,
+        answer: DeskResult<T>,
+    ) -> Result<Response, ApiError> {
+        match answer {
+            Ok(answer) => Ok(self.finish((status, Json(answer)).into_response())),
+            Err(error) => Err(ApiError::of_desk(&error, self.request_id)),
+        }
+    }
+
+    /// Puts on an answer what all of them carry.
+    pub(super) fn finish(self, mut response: Response) -> Response {
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(CACHE_CONTROL, no_store);
+        self.request_id.put(response.headers_mut());
+        response
+    }
+}
+
+/// Returns what the token in `headers` allows; a doubled header allows nothing.
+pub(super) fn access(state: &ApiState, headers: &HeaderMap) -> Option<Access> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (Some(only), None) = (given.next(), given.next()) else {
+        return None;
+    };
+    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    let bearer = scheme.eq_ignore_ascii_case("bearer");
+    bearer
+        .then(|| token.trim_start_matches(' '))
+        .and_then(|token| state.server.admin.access(token))
+}
+
+fn actor(headers: &HeaderMap) -> Option<String> {
+    let mut given = headers.get_all(ACTOR_HEADER).iter();
+    let Some(first) = given.next() else {
+        return Some("admin".to_owned());
+    };
+    // Names are UTF-8 here, as every tool sends them.
+    let name = std::str::from_utf8(first.as_bytes()).ok()?.trim();
+    let plain = !name.is_empty()
+        && name.chars().count() <= MAX_ACTOR
+        && !name.chars().any(char::is_control);
+    (plain && given.next().is_none()).then(|| name.to_owned())
+}

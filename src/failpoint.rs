@@ -1,0 +1,55 @@
+//! Points at which a test lets this process die, to see what is left behind.
+//!
+//! Compiled with the feature `sandbox` only; without it nothing of this is in the binary.
+
+/// What was said in `HOOKYARD_FAIL_AT`, such as `after_claim:2`: die when `after_claim` is reached
+/// for the second time. Several are separated by commas.
+#[cfg(feature = "sandbox")]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Point {
+        name: String,
+        left: AtomicU32,
+    }
+
+    static POINTS: OnceLock<Vec<Point>> = OnceLock::new();
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no configuration of the service: it does not exist in production"
+    )]
+    fn read() -> Vec<Point> {
+        let given = std::env::var("HOOKYARD_FAIL_AT").unwrap_or_default();
+        let points = given.split(',').filter(|point| !point.is_empty());
+        let point = |text: &str| {
+            let (name, count) = text.split_once(':').unwrap_or((text, "1"));
+            Point {
+                name: name.to_owned(),
+                left: AtomicU32::new(count.parse().unwrap_or(1).max(1)),
+            }
+        };
+        points.map(point).collect()
+    }
+
+    pub(super) fn reach(name: &str) {
+        for point in POINTS.get_or_init(read) {
+            if point.name == name && point.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                // Nothing is dropped, flushed or answered: as with `kill -9`.
+                std::process::abort();
+            }
+        }
+    }
+}
+
+/// Dies here when `HOOKYARD_FAIL_AT` says so.
+#[cfg(feature = "sandbox")]
+pub(crate) fn reach(name: &'static str) {
+    armed::reach(name);
+}
+
+/// Does nothing.
+#[cfg(not(feature = "sandbox"))]
+#[inline(always)]
+pub(crate) fn reach(_name: &'static str) {}
