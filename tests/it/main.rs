@@ -81,3 +81,4 @@ mod support;
 mod tidy;
 mod token_properties;
 mod worker;
+mod worker_app;
