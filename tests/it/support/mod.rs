@@ -7,6 +7,7 @@ mod events;
 mod probe;
 mod process;
 pub(crate) mod rows;
+mod sql;
 mod town;
 
 pub(crate) use answer::Answer;
@@ -15,4 +16,5 @@ pub(crate) use database::{TestDatabase, both_databases};
 pub(crate) use events::{contract_event, customer_event, event, probe_event};
 pub(crate) use probe::{Behaviour, OtherProbe, Probe};
 pub(crate) use process::Process;
+pub(crate) use sql::{execute, texts};
 pub(crate) use town::{LEASE, Town, count, eventually};
