@@ -6,6 +6,7 @@
 )]
 
 mod admin_access;
+mod admin_desk;
 mod bridge_door;
 mod bridge_end_to_end;
 mod bridge_kit;
