@@ -44,7 +44,7 @@ type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub type ProcessEvent = Arc<dyn Fn(Uuid) -> Later<Result<Asked>> + Send + Sync>;
 
 /// Begins to run what is due in the table.
-pub type ProcessBatch = Arc<dyn Fn() -> Later<Result<Asked>> + Send + Sync>;
+pub type ProcessBatch = Arc<dyn Fn() + Send + Sync>;
 
 /// What the routes need that are there only with a database.
 #[derive(Clone)]
@@ -58,15 +58,6 @@ pub struct DeskApi {
 }
 
 impl DeskApi {
-    /// Makes one for a process that does not work off the table.
-    pub fn without_worker(desk: Desk) -> Self {
-        Self {
-            desk,
-            process_event: Arc::new(|_| Box::pin(async { Ok(Asked::Closed) })),
-            process_batch: Arc::new(|| Box::pin(async { Ok(Asked::Closed) })),
-        }
-    }
-
     /// Returns it, or 501 without a database.
     fn of<'a>(state: &'a ApiState, caller: &Caller) -> Result<&'a Self, ApiError> {
         let desk = state.desk.as_ref();

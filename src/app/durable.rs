@@ -5,15 +5,16 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::DeskApi;
+use crate::api::{Asked, DeskApi};
 use crate::brokers::Subscriber;
 use crate::clock::SharedClock;
-use crate::config::{Config, StoreConfig};
+use crate::config::{Config, RetryOwner, StoreConfig};
 use crate::desk::{Desk, Runner};
 use crate::egress::{Egress, Relay};
 use crate::error::BoxError;
-use crate::ingress::DeadLetterDrain;
+use crate::ingress::{self, DeadLetterDrain, PipelineRows, Worker, WorkerSettings};
 use crate::pipeline::{Ledger, Pipeline};
+use crate::store::keep::Keeper;
 use crate::store::{Store, StoreWatch};
 use crate::telemetry::Metrics;
 
@@ -51,10 +52,30 @@ impl Durable {
         })
     }
 
-    /// Starts the workers.
+    /// Makes the worker of the `events` table.
+    pub(super) fn worker(&self, config: &Config, pipeline: &Arc<Pipeline>) -> Worker {
+        let rows = Arc::new(PipelineRows::new(pipeline.clone()));
+        let settings = WorkerSettings::from(&config.worker);
+        Worker::new(
+            self.watch.store().clone(),
+            rows,
+            settings,
+            self.workers.clone(),
+        )
+    }
+
+    /// Keeps pushed events for the worker, when it is to retry them.
+    pub(super) fn keeper(&self, config: &Config) -> Option<Arc<Keeper>> {
+        let ours = config.worker.retry_owner == RetryOwner::Ours;
+        ours.then(|| Keeper::new(self.watch.store().clone(), self.workers.clone()))
+    }
+
+    /// Starts the workers. Those that begin something new end with `closing`, which comes before
+    /// [`Durable::stop`].
     pub(super) fn work(
         &self,
         config: &Config,
+        closing: &CancellationToken,
         pipeline: &Arc<Pipeline>,
         egress: &Arc<Egress>,
         clock: &SharedClock,
@@ -71,6 +92,9 @@ impl Durable {
             metrics.clone(),
         );
         workers.spawn(relay.run(stop.clone()));
+        if config.worker.enabled {
+            workers.spawn(self.worker(config, pipeline).run(closing.clone()));
+        }
         if let Some(settings) = &config.store {
             let swept = store
                 .clone()
@@ -93,8 +117,23 @@ impl Durable {
     }
 
     /// Makes what the admin routes need.
-    pub(super) fn api(&self, pipeline: &Pipeline) -> DeskApi {
-        DeskApi::without_worker(Desk::new(self.watch.store().clone(), pipeline.handlers()))
+    pub(super) fn api(&self, config: &Config, pipeline: &Arc<Pipeline>) -> DeskApi {
+        let one = self.worker(config, pipeline);
+        let batch = one.clone();
+        DeskApi {
+            desk: Desk::new(self.watch.store().clone(), pipeline.handlers()),
+            process_event: Arc::new(move |id| {
+                let worker = one.clone();
+                Box::pin(async move {
+                    Ok(match worker.process_event(&id.to_string()).await? {
+                        ingress::Asked::Started => Asked::Started,
+                        ingress::Asked::Unknown => Asked::Unknown,
+                        ingress::Asked::Processed => Asked::Processed,
+                    })
+                })
+            }),
+            process_batch: Arc::new(move || batch.process_batch()),
+        }
     }
 
     /// Lets the workers end what they have begun, and keeps what is still to be kept.

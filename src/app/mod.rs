@@ -215,13 +215,14 @@ impl AppBuilder {
             tasks: tasks.clone(),
         }));
         if let Some(durable) = &durable {
-            durable.work(&config, &pipeline, &egress, &clock, subscriber)?;
+            durable.work(&config, &stop, &pipeline, &egress, &clock, subscriber)?;
         }
         let watch = durable.as_ref().map(|durable| durable.watch.clone());
         let stopping = Arc::new(AtomicBool::new(false));
         let gate = Gate::new(config.server.max_in_flight);
         let door = PushDoor {
             pipeline: pipeline.clone(),
+            keeper: durable.as_ref().and_then(|durable| durable.keeper(&config)),
             verifier: verifier.clone(),
             gate: gate.clone(),
             max_body_bytes: config.server.max_body_bytes,
@@ -257,7 +258,9 @@ impl AppBuilder {
                 started: clock.monotonic(),
                 worker: config.worker.clone(),
             }),
-            desk: durable.as_ref().map(|durable| durable.api(&pipeline)),
+            desk: durable
+                .as_ref()
+                .map(|durable| durable.api(&config, &pipeline)),
             ready: {
                 let stopping = stopping.clone();
                 Arc::new(move || match () {

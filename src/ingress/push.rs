@@ -18,6 +18,7 @@ use super::refusals::Refusals;
 use crate::clock::SharedClock;
 use crate::event::{Event, TraceContext, unwrap_push};
 use crate::pipeline::{Outcome, Pipeline};
+use crate::store::keep::Keeper;
 use crate::telemetry::{Metrics, RequestId, SpanKind, TraceSpan};
 
 /// Says of a duplicate when it was done.
@@ -27,6 +28,9 @@ const DEDUPE: HeaderName = HeaderName::from_static("x-hookyard-dedupe");
 pub struct PushDoor {
     /// Where events go.
     pub pipeline: Arc<Pipeline>,
+    /// Keeps events for our own worker instead of running them here; `None` when Pub/Sub's
+    /// redelivery is what retries them.
+    pub keeper: Option<Arc<Keeper>>,
     /// Who may push.
     pub verifier: Arc<dyn TokenVerifier>,
     /// How many at once.
@@ -109,7 +113,11 @@ impl PushDoor {
         Ok(match decoded {
             Ok(mut event) => {
                 let span = self.follow(&mut event, started);
-                (self.pipeline.process(event, budget, place).await, span)
+                let outcome = match &self.keeper {
+                    Some(keeper) if self.pipeline.is_wanted(&event) => keep(keeper, &event).await,
+                    _ => self.pipeline.process(event, budget, place).await,
+                };
+                (outcome, span)
             }
             Err(undecodable) => {
                 tracing::debug!(
@@ -204,6 +212,30 @@ impl PushDoor {
         }
         response
     }
+}
+
+/// Leaves an event to the worker. Said to be kept only when it is.
+async fn keep(keeper: &Arc<Keeper>, event: &Event) -> Outcome {
+    let kept = keeper.keep(event).await;
+    let outcome = match &kept {
+        Ok(()) => Outcome::Kept,
+        Err(_) => Outcome::Retry(Outcome::SOON),
+    };
+    let (event_type, event_id) = (event.event_type.as_str(), event.id.as_str());
+    match kept {
+        Ok(()) => tracing::debug!(
+            event.r#type = event_type,
+            event.id = event_id,
+            "event left to the worker"
+        ),
+        Err(error) => tracing::warn!(
+            event.r#type = event_type,
+            event.id = event_id,
+            error.code = error.code().as_str(),
+            "event handed back: it could not be kept"
+        ),
+    }
+    outcome
 }
 
 /// Answers, and ends the event's span with what the answer says.

@@ -184,6 +184,22 @@ impl Store {
         Ok(lane)
     }
 
+    /// Tells whether a row has been run to its end; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn was_processed(&self, id: &str) -> Result<Option<bool>> {
+        const POSTGRES: &str =
+            "SELECT COALESCE(processed, FALSE) FROM events WHERE id = CAST($1 AS UUID)";
+        const SQLITE: &str = "SELECT COALESCE(processed, FALSE) FROM events WHERE id = $1";
+        let sql = if self.is_postgres() { POSTGRES } else { SQLITE };
+        read!(self, pool => sqlx::query_scalar(sql)
+            .bind(id)
+            .fetch_optional(pool)
+            .await)
+        .map_err(failed)
+    }
+
     /// Returns how many other instances hold lanes of `events` at this moment.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
 //! Keeps deliveries in `events`, so that a door may answer before they are run.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::TryRecvError;
+use tokio_util::task::TaskTracker;
 
 use super::{DeliveryNote, Store, Tx, away, failed, timestamp};
 use crate::error::{Error, Result};
@@ -54,55 +54,94 @@ fn clean(text: &str) -> String {
 
 type Answer = oneshot::Sender<Result<()>>;
 
-/// Keeps deliveries; those that come at the same time go into one transaction.
-#[derive(Debug, Default)]
+/// Keeps deliveries; those that come while the database is busy go into the next transaction
+/// together.
 pub struct Keeper {
-    waiting: Mutex<Vec<(NewEvent, Answer)>>,
-    /// Held by whoever writes for all.
-    writing: tokio::sync::Mutex<()>,
+    store: Store,
+    tasks: TaskTracker,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<(NewEvent, Answer)>,
+    /// Whether somebody writes, who also sees to what comes meanwhile.
+    writing: bool,
 }
 
 impl Keeper {
+    /// Makes one that writes on `tasks`: a caller that goes away takes nobody else along.
+    pub fn new(store: Store, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            tasks,
+            queue: Mutex::default(),
+        })
+    }
+
     /// Keeps an event with its original bytes, in the order of its ordering key.
     ///
     /// # Errors
     /// When the database did not confirm it: the event must not be acknowledged then.
-    pub async fn keep(&self, store: &Store, event: &Event) -> Result<()> {
-        let (answer, mut kept) = oneshot::channel();
-        self.waiting().push((NewEvent::of(event), answer));
+    pub async fn keep(self: &Arc<Self>, event: &Event) -> Result<()> {
+        let (answer, kept) = oneshot::channel();
+        let begins = {
+            let mut queue = self.queue();
+            queue.waiting.push((NewEvent::of(event), answer));
+            !std::mem::replace(&mut queue.writing, true)
+        };
+        if begins {
+            self.tasks.spawn(Writer(Arc::clone(self)).write());
+        }
+        kept.await.unwrap_or_else(|_| Err(away("cut_off")))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes what waits until nothing does.
+struct Writer(Arc<Keeper>);
+
+impl Writer {
+    async fn write(self) {
         loop {
-            let _turn = self.writing.lock().await;
-            match kept.try_recv() {
-                Ok(written) => return written,
-                // Whoever wrote for all was cut off.
-                Err(TryRecvError::Closed) => return Err(away("cut_off")),
-                Err(TryRecvError::Empty) => {}
+            let (events, answers): (Vec<_>, Vec<_>) = self.batch().into_iter().unzip();
+            if events.is_empty() {
+                return;
             }
-            let (events, answers): (Vec<_>, Vec<_>) = self.take_batch().into_iter().unzip();
-            let written = insert(store, &events).await;
+            let written = insert(&self.0.store, &events).await;
             for answer in answers {
-                answer
-                    .send(written.as_ref().map_or_else(again, |()| Ok(())))
-                    .ok();
+                let result = written.as_ref().map_or_else(again, |()| Ok(()));
+                answer.send(result).ok();
             }
-            store.wakeups().events.notify_one();
+            self.0.store.wakeups().events.notify_one();
         }
     }
 
-    fn take_batch(&self) -> Vec<(NewEvent, Answer)> {
-        let mut waiting = self.waiting();
+    /// Takes a batch; the writing is over when there is none.
+    fn batch(&self) -> Vec<(NewEvent, Answer)> {
+        let mut queue = self.0.queue();
         let mut bytes = 0;
         let fits = |(event, _): &&(NewEvent, Answer)| {
             bytes += event.original.len();
             bytes <= BATCH_BYTES
         };
-        let count = waiting.iter().take_while(fits).count().max(1);
-        let count = count.min(waiting.len());
-        waiting.drain(..count).collect()
+        let count = queue.waiting.iter().take_while(fits).count().max(1);
+        let count = count.min(queue.waiting.len());
+        queue.writing = count > 0;
+        queue.waiting.drain(..count).collect()
     }
+}
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<(NewEvent, Answer)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        // Cut off with the process or by a panic: what waits is answered, and comes again.
+        if std::mem::take(&mut queue.writing) {
+            queue.waiting.clear();
+        }
     }
 }
 
@@ -152,7 +191,7 @@ async fn insert(store: &Store, events: &[NewEvent]) -> Result<()> {
                 .bind(all().map(|e| e.delivery.as_str()).collect::<Vec<_>>())
                 .bind(&now)
                 .bind(CREATED_BY)
-                .bind(all().map(|e| kind(e)).collect::<Vec<_>>())
+                .bind(all().map(kind).collect::<Vec<_>>())
                 .execute(&mut **tx)
                 .await
                 .map_err(failed)?;

@@ -10,6 +10,8 @@ use hookyard::store::events::{DueEvent, Wanted};
 use hookyard::store::keep::Keeper;
 use hookyard::store::marks::{EventStatus, Mark, RowRun, TryFailure, mark};
 
+use tokio_util::task::TaskTracker;
+
 use crate::support::rows::{EventRow, count, execute, insert_rows, row_state, uuid};
 use crate::support::{TestDatabase, both_databases, contract_event};
 
@@ -319,10 +321,10 @@ fn delivered(event: &str, message: &str, key: Option<&str>) -> Event {
 
 async fn a_delivery_is_kept_with_its_bytes_once_for_each_message(database: TestDatabase) {
     let store = database.store().await;
-    let keeper = Keeper::default();
+    let keeper = Keeper::new(store.clone(), TaskTracker::new());
     for message in ["m1", "m1", "m2"] {
         let event = delivered("event-1", message, None);
-        keeper.keep(&store, &event).await.unwrap();
+        keeper.keep(&event).await.unwrap();
     }
     let rows = due(&store).await;
     assert_eq!(rows.len(), 2);
@@ -338,11 +340,11 @@ async fn a_delivery_is_kept_with_its_bytes_once_for_each_message(database: TestD
 
 async fn deliveries_kept_at_once_are_all_kept_in_the_order_they_came(database: TestDatabase) {
     let store = database.store().await;
-    let keeper = Keeper::default();
+    let keeper = Keeper::new(store.clone(), TaskTracker::new());
     let events: Vec<Event> = (0..200)
         .map(|n| delivered(&format!("event-{n}"), &format!("m{n}"), Some("customer-7")))
         .collect();
-    let kept = events.iter().map(|event| keeper.keep(&store, event));
+    let kept = events.iter().map(|event| keeper.keep(event));
     for kept in futures_util::future::join_all(kept).await {
         kept.unwrap();
     }
@@ -395,4 +397,6 @@ async fn a_waiting_row_can_be_made_due(database: TestDatabase) {
     assert_eq!(store.make_due(&id).await.unwrap(), Some(row.lane));
     assert_eq!(due(&store).await.len(), 2);
     assert_eq!(store.make_due(&uuid()).await.unwrap(), None);
+    assert_eq!(store.was_processed(&id).await.unwrap(), Some(false));
+    assert_eq!(store.was_processed(&uuid()).await.unwrap(), None);
 }

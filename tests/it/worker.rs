@@ -146,6 +146,10 @@ async fn left(store: &Store) -> i64 {
     .await
 }
 
+fn worker(store: &Store, rows: Arc<Hands>, settings: WorkerSettings) -> Worker {
+    Worker::new(store.clone(), rows, settings, TaskTracker::new())
+}
+
 /// A worker that runs by itself.
 struct Running {
     stop: CancellationToken,
@@ -155,7 +159,7 @@ struct Running {
 impl Running {
     fn start(store: &Store, rows: Arc<Hands>, settings: WorkerSettings) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let worker = Worker::new(store.clone(), rows, settings);
+        let worker = worker(store, rows, settings);
         tasks.spawn(worker.run(stop.clone()));
         tasks.spawn(store.clone().listen(stop.clone()));
         tasks.close();
@@ -186,7 +190,7 @@ async fn a_turn_runs_what_is_due_and_marks_it(database: TestDatabase) {
     for (kind, _) in &outcomes {
         ids.push((EventRow::new(kind).insert(&store).await, *kind));
     }
-    let worker = Worker::new(store.clone(), rows, settings());
+    let worker = worker(&store, rows, settings());
     let turn = worker.turn().await.unwrap();
     let all_settled = Turn {
         settled: 4,
@@ -216,7 +220,7 @@ async fn x4_a_poison_row_holds_nobody_up_and_becomes_a_dead_letter(database: Tes
     let poison = poison.insert(&store).await;
     let others: Vec<EventRow> = (0..40).map(|n| EventRow::new("good").at(1 + n)).collect();
     insert_rows(&store, &others).await;
-    let worker = Worker::new(store.clone(), rows, settings());
+    let worker = worker(&store, rows, settings());
 
     let first = worker.turn().await.unwrap();
     assert_eq!((first.settled, first.put_off), (40, 1));
@@ -322,7 +326,7 @@ async fn x5_a_failed_event_holds_the_later_ones_of_its_aggregate(database: TestD
         let row = EventRow::new(kind).of(&aggregate).at(n as i64);
         expected.push(row.insert(&store).await);
     }
-    let worker = Worker::new(store.clone(), rows, settings());
+    let worker = worker(&store, rows, settings());
     for _ in 0..3 {
         worker.turn().await.unwrap();
         clock.advance(Duration::from_secs(5));
@@ -407,7 +411,7 @@ async fn an_open_breaker_rests_the_lane_and_is_no_try(database: TestDatabase) {
     let aggregate = uuid();
     let id = EventRow::new("a").of(&aggregate).at(1).insert(&store).await;
     EventRow::new("a").of(&aggregate).at(2).insert(&store).await;
-    let worker = Worker::new(store.clone(), rows, settings());
+    let worker = worker(&store, rows, settings());
 
     worker.turn().await.unwrap();
     worker.turn().await.unwrap();
@@ -431,7 +435,7 @@ async fn a_run_of_somebody_else_is_no_try(database: TestDatabase) {
     let store = database.store_on(clock.clone()).await;
     let (rows, journal) = hands(|_| async { ended(Outcome::Retry(Duration::from_secs(1))) });
     let id = EventRow::new("a").insert(&store).await;
-    let worker = Worker::new(store.clone(), rows, settings());
+    let worker = worker(&store, rows, settings());
     for _ in 0..8 {
         worker.turn().await.unwrap();
         clock.advance(Duration::from_secs(2));
@@ -633,15 +637,20 @@ async fn a_waiting_row_can_be_hurried(database: TestDatabase) {
         "UPDATE events SET next_attempt_at = 9000000000000000",
     )
     .await;
-    let worker = Worker::new(store.clone(), rows, settings());
+    let worker = worker(&store, rows, settings());
     assert_eq!(worker.turn().await.unwrap(), Turn::default());
 
-    let (asked, lane) = worker.hurry(&id).await.unwrap();
+    let asked = worker.process_event(&id).await.unwrap();
     assert_eq!(asked, Asked::Started);
-    worker.work_off(lane.unwrap()).await.unwrap();
+    until("it is done", async || left(&store).await == 0).await;
     assert_eq!(ran(&journal), std::slice::from_ref(&id));
-    let (asked, _) = worker.hurry(&id).await.unwrap();
-    assert_eq!(asked, Asked::NotWaiting);
+    let again = worker.process_event(&id).await.unwrap();
+    assert_eq!(again, Asked::Processed);
+    let other = worker.process_event(&uuid()).await.unwrap();
+    assert_eq!(other, Asked::Unknown);
+    EventRow::new("a").insert(&store).await;
+    worker.process_batch();
+    until("all done", async || left(&store).await == 0).await;
 }
 
 async fn every_lane_has_its_turn_with_small_hands(database: TestDatabase) {

@@ -80,6 +80,17 @@ struct Which {
 }
 
 impl Which {
+    /// Refuses to mean everything by accident.
+    ///
+    /// # Errors
+    /// When nothing was given.
+    fn some(&self, or: &str) -> Result<(), BoxError> {
+        match self.filter(None) == DeadLetterFilter::default() {
+            true => Err(format!("say which: by id, by --group or another filter{or}").into()),
+            false => Ok(()),
+        }
+    }
+
     fn filter(&self, status: Option<&String>) -> DeadLetterFilter {
         DeadLetterFilter {
             ids: self.ids.clone(),
@@ -439,6 +450,9 @@ fn groups_for_people(groups: &[Group], paint: Paint) -> String {
 }
 
 async fn redrive(args: RedriveArgs) -> Result<ExitCode, BoxError> {
+    if !args.all {
+        args.which.some(", or --all")?;
+    }
     let desk = open()?;
     let mut ask = StartRedrive {
         select: args.which.filter(None),
@@ -523,6 +537,7 @@ pub(super) fn shares(shares: &[Share]) -> String {
 }
 
 async fn discard(args: &DiscardArgs) -> Result<ExitCode, BoxError> {
+    args.which.some("")?;
     let desk = open()?;
     let by = args.change.by()?;
     let found = look(&desk, args).await?;

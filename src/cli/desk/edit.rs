@@ -164,7 +164,7 @@ pub(super) fn pretty_json(text: &str) -> String {
             if !matches!(before, '{' | '[') {
                 line(&mut out, depth);
             }
-        } else if !in_string && matches!(before, '{' | '[') || before == ',' {
+        } else if matches!(before, '{' | '[' | ',') {
             line(&mut out, depth);
         }
         out.push(c);

@@ -45,12 +45,20 @@ impl Node {
 }
 
 fn for_people(found: &Explanation, paint: Paint) -> String {
-    let kinds: Vec<String> = found
+    let kinds: Vec<&str> = found
         .found_as
         .iter()
-        .map(|kind| format!("{kind} id"))
+        .map(|kind| match *kind {
+            "event" => "the id of an event",
+            "message" => "the id of a Pub/Sub message",
+            "hasura" => "Hasura's id of an event",
+            "correlation" => "a correlation id",
+            "trace" => "a trace id",
+            "dead_letter" => "the id of a dead letter",
+            other => other,
+        })
         .collect();
-    let line = format!("{} is a {}", safe(&found.id), kinds.join(" and a "));
+    let line = format!("{} is {}", safe(&found.id), kinds.join(" and "));
     let mut out = paint.ink(Ink::Dim, &line) + "\n";
     for event in &found.events {
         let node = story(event, paint);

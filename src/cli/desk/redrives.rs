@@ -9,7 +9,7 @@ use super::watch::watch;
 use super::{Change, Form, open, show, told};
 use crate::cli::output::{Cell, Ink, Paint, Table};
 use crate::cli::prompt;
-use crate::desk::{AuditPage, Page, Redrive, RedriveDetail, RunMode, SideEffects};
+use crate::desk::{AuditEntry, AuditPage, Page, Redrive, RedriveDetail, RunMode, SideEffects};
 use crate::error::BoxError;
 
 /// What `hookyard redrives` can do.
@@ -239,7 +239,7 @@ fn audit_for_people(page: &AuditPage, paint: Paint) -> String {
     if page.entries.is_empty() {
         return "nothing was changed yet\n".to_owned();
     }
-    let mut table = Table::new(&["AT", "WHO", "DID", "TO", "WHY"]);
+    let mut table = Table::new(&["AT", "WHO", "DID", "TO", "WHY", "DETAIL"]);
     for entry in &page.entries {
         table.row(vec![
             Cell::new(Ink::Dim, time(&entry.at)),
@@ -247,6 +247,7 @@ fn audit_for_people(page: &AuditPage, paint: Paint) -> String {
             safe(&entry.action).into(),
             cut(&entry.target, 48).into(),
             cut(&entry.reason, 60).into(),
+            Cell::new(Ink::Dim, detail_of(entry)),
         ]);
     }
     let mut out = table.render(paint);
@@ -255,4 +256,11 @@ fn audit_for_people(page: &AuditPage, paint: Paint) -> String {
         out.push_str(&paint.ink(Ink::Dim, &line));
     }
     out
+}
+
+fn detail_of(entry: &AuditEntry) -> String {
+    match entry.detail.as_object() {
+        Some(detail) if detail.is_empty() => String::new(),
+        _ => cut(&entry.detail.to_string(), 80),
+    }
 }

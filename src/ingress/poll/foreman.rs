@@ -50,6 +50,8 @@ enum Brought {
 
 type Errand<T> = Option<BoxFuture<'static, T>>;
 type Report = (RowInHand, Settled);
+type Found = (Look, Result<Vec<DueEvent>>);
+type Marks = Vec<(RowInHand, Mark)>;
 
 /// One loop's state.
 pub(super) struct Foreman {
@@ -61,10 +63,10 @@ pub(super) struct Foreman {
     runs: TaskTracker,
     reports: UnboundedReceiver<Report>,
     reporter: UnboundedSender<Report>,
-    marks: Vec<(RowInHand, Mark)>,
+    marks: Marks,
     rests: Vec<(i16, Micros)>,
-    fetching: Errand<(Look, Result<Vec<DueEvent>>)>,
-    marking: Errand<(Vec<(RowInHand, Mark)>, Result<()>)>,
+    fetching: Errand<Found>,
+    marking: Errand<(Marks, Result<()>)>,
     errand: Errand<Brought>,
     waiting: Errand<()>,
     /// Whether there may be lanes with due rows that nobody holds.
@@ -383,7 +385,7 @@ impl Foreman {
         }
     }
 
-    fn take_marked(&mut self, batch: Vec<(RowInHand, Mark)>, marked: Result<()>) {
+    fn take_marked(&mut self, batch: Marks, marked: Result<()>) {
         match marked {
             Ok(()) => {
                 self.is_back();

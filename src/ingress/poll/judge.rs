@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::row::correlation_id;
 use crate::error::Class;
 use crate::pipeline::{Failed, Outcome, Settled};
-use crate::store::Micros;
 use crate::store::dead_letters::NewDeadLetter;
 use crate::store::events::DueEvent;
 use crate::store::marks::{EventStatus, Mark, RowRun, TryFailure};
+use crate::store::{DeliveryNote, Micros};
 
 /// The wait after the first failed try, which doubles with each further one, and its cap.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -103,6 +104,7 @@ fn micros(wait: Duration) -> Micros {
 
 fn letter(row: &DueEvent, failed: &Failed, attempts: i32, now: Micros) -> NewDeadLetter {
     let pushed = row.original.is_some();
+    let note = row.delivery.as_deref().map(DeliveryNote::parse);
     let original = row.original.as_ref().unwrap_or(&row.payload);
     NewDeadLetter {
         event_key: row.key().to_owned(),
@@ -114,8 +116,8 @@ fn letter(row: &DueEvent, failed: &Failed, attempts: i32, now: Micros) -> NewDea
         error_code: failed.code.to_string(),
         error_message: failed.message.clone(),
         retry_count: attempts,
-        message_id: None,
-        correlation_id: None,
+        message_id: note.and_then(|note| note.message_id),
+        correlation_id: correlation_id(row),
         trace_id: None,
         original: original.to_vec(),
         delivery: row.delivery.clone().unwrap_or_default(),

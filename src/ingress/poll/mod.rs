@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use row::{PipelineRows, RunRow};
 
@@ -60,39 +61,45 @@ pub struct Turn {
 /// What became of the wish to have a row run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// It runs, or as soon as those of its aggregate that are before it have.
+    /// It runs, as soon as those of its aggregate that are before it have.
     Started,
-    /// There is no such row that is still to be run.
-    NotWaiting,
+    /// There is no such row.
+    Unknown,
+    /// It has been run to its end before; to run it again is a replay.
+    Processed,
 }
 
-/// The worker of the `events` table.
+/// The worker of the `events` table. Cheap to clone.
 #[derive(Clone)]
 pub struct Worker {
     store: Store,
     rows: Arc<dyn RunRow>,
     settings: WorkerSettings,
+    tasks: TaskTracker,
 }
 
 impl Worker {
     /// Makes a worker that hands rows to `rows`. It does nothing by itself before
-    /// [`Worker::run`].
-    pub fn new(store: Store, rows: Arc<dyn RunRow>, settings: WorkerSettings) -> Self {
+    /// [`Worker::run`]; what is asked of it by hand runs on `tasks`.
+    pub fn new(
+        store: Store,
+        rows: Arc<dyn RunRow>,
+        settings: WorkerSettings,
+        tasks: TaskTracker,
+    ) -> Self {
         Self {
             store,
             rows,
             settings,
+            tasks,
         }
     }
 
     /// Works until `stop`; rows that run then are waited for, and their lanes given back.
     pub async fn run(self, stop: CancellationToken) {
-        tracing::info!(
-            concurrency = self.settings.concurrency,
-            "working off the events table"
-        );
-        let mut foreman = Foreman::new(&self, stop);
-        foreman.work(Until::Stopped).await;
+        let concurrency = self.settings.concurrency;
+        tracing::info!(concurrency, "working off the events table");
+        Foreman::new(&self, stop).work(Until::Stopped).await;
     }
 
     /// Takes what is due at this moment, runs it to its end and returns.
@@ -105,23 +112,8 @@ impl Worker {
         foreman.result()
     }
 
-    /// Runs a row at once that may be waiting for its next try.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn hurry(&self, id: &str) -> Result<(Asked, Option<i16>)> {
-        let Some(lane) = self.store.make_due(id).await? else {
-            return Ok((Asked::NotWaiting, None));
-        };
-        self.store.wakeups().events.notify_one();
-        Ok((Asked::Started, Some(lane)))
-    }
-
-    /// Works on one lane until nothing in it is due: for instances that do not poll.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn work_off(&self, lane: i16) -> Result<Turn> {
+    /// Works on one lane, if nobody else does, until nothing in it is due.
+    async fn work_off(&self, lane: i16) -> Result<Turn> {
         let lanes = [lane];
         let leases = self.store.claim_these_lanes(LaneKind::Events, &lanes);
         let leases = leases.await?;
@@ -129,6 +121,31 @@ impl Worker {
         foreman.hold(leases);
         foreman.work(Until::Done).await;
         foreman.result()
+    }
+
+    /// Begins to run a row that may be waiting for its next try. Works without [`Worker::run`].
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn process_event(&self, id: &str) -> Result<Asked> {
+        let Some(lane) = self.store.make_due(id).await? else {
+            return Ok(match self.store.was_processed(id).await? {
+                Some(_) => Asked::Processed,
+                None => Asked::Unknown,
+            });
+        };
+        // Whoever holds the lane finds it by this; if nobody does, it is found by us.
+        self.store.wakeups().events.notify_one();
+        let worker = self.clone();
+        self.tasks.spawn(async move { worker.work_off(lane).await });
+        Ok(Asked::Started)
+    }
+
+    /// Begins to run what is due. Works without [`Worker::run`].
+    pub fn process_batch(&self) {
+        self.store.wakeups().events.notify_one();
+        let worker = self.clone();
+        self.tasks.spawn(async move { worker.turn().await });
     }
 }
 

@@ -74,6 +74,11 @@ async fn run(pipeline: &Arc<Pipeline>, row: &DueEvent) -> Settled {
     }
 }
 
+/// Returns what a row says it belongs to.
+pub(super) fn correlation_id(row: &DueEvent) -> Option<String> {
+    Some(metadata(row).get("correlation_id")?.as_str()?.to_owned())
+}
+
 fn metadata(row: &DueEvent) -> Map<String, Value> {
     let parse = |text: &str| serde_json::from_str(text).ok();
     row.metadata.as_deref().and_then(parse).unwrap_or_default()

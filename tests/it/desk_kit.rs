@@ -1,0 +1,184 @@
+//! A service with a handler that can be broken and mended, and a desk on its database.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hookyard::app::App;
+use hookyard::clock::SystemClock;
+use hookyard::desk::{By, Desk, RedriveDetail, Runner, StartRedrive};
+use hookyard::error::{Error, Result};
+use hookyard::pipeline::{Completion, Context, Handler, HandlerInfo, Json, Repeated};
+use hookyard::store::Store;
+use hookyard::store::dead_letters::{self, NewDeadLetter};
+use serde::de::IgnoredAny;
+
+use crate::support::{TestApp, TestDatabase, event};
+
+/// How [`Shipping`] fails.
+#[derive(Default)]
+pub(crate) struct Shipped {
+    /// Refuses everything.
+    pub(crate) refuses: AtomicBool,
+    /// Is busy.
+    pub(crate) busy: AtomicBool,
+    runs: Mutex<Vec<String>>,
+}
+
+impl Shipped {
+    /// The events it was run for and did not fail, in order.
+    pub(crate) fn runs(&self) -> Vec<String> {
+        self.runs.lock().unwrap().clone()
+    }
+}
+
+/// Takes `orders.update` and domain events `order.paid`.
+#[derive(Clone, Default)]
+pub(crate) struct Shipping(pub(crate) Arc<Shipped>);
+
+impl Handler for Shipping {
+    const NAME: &'static str = "shipping";
+    const EVENTS: &'static [&'static str] = &["orders.update", "order.paid"];
+    const ABOUT: &'static str = "can be broken and mended";
+    type Payload = Json<IgnoredAny>;
+
+    async fn handle(&self, cx: &Context, _: Json<IgnoredAny>) -> Result<Completion> {
+        if self.0.refuses.load(Ordering::SeqCst) {
+            return Err(Error::permanent("shipping_refuses"));
+        }
+        if self.0.busy.load(Ordering::SeqCst) {
+            return Err(Error::transient("shipping_busy"));
+        }
+        let id = cx.event().id.to_string();
+        self.0.runs.lock().unwrap().push(id);
+        Ok(Completion::Done)
+    }
+}
+
+/// Writes letters to customers, which a replay must not do a second time.
+#[derive(Clone, Default)]
+pub(crate) struct Mailing(pub(crate) Arc<Mutex<Vec<String>>>);
+
+impl Handler for Mailing {
+    const NAME: &'static str = "mailing";
+    const EVENTS: &'static [&'static str] = &["order.paid"];
+    const ABOUT: &'static str = "takes no part in replays";
+    const REPLAY: Repeated = Repeated::Skip;
+    type Payload = Json<IgnoredAny>;
+
+    async fn handle(&self, cx: &Context, _: Json<IgnoredAny>) -> Result<Completion> {
+        self.0.lock().unwrap().push(cx.event().id.to_string());
+        Ok(Completion::Done)
+    }
+}
+
+/// A service with a desk beside it.
+pub(crate) struct Yard {
+    pub(crate) app: TestApp,
+    pub(crate) desk: Desk,
+    pub(crate) store: Store,
+    pub(crate) shipped: Arc<Shipped>,
+    pub(crate) mailed: Arc<Mutex<Vec<String>>>,
+}
+
+impl Yard {
+    pub(crate) async fn on(database: &TestDatabase) -> Self {
+        let (shipping, mailing) = (Shipping::default(), Mailing::default());
+        let app = App::builder()
+            .handler(shipping.clone())
+            .handler(mailing.clone());
+        let app = TestApp::of(app).database(database).start().await;
+        let store = database.store().await;
+        let handlers: Vec<HandlerInfo> = app.running.app().pipeline().handlers();
+        Self {
+            app,
+            desk: Desk::new(store.clone(), handlers),
+            store,
+            shipped: shipping.0,
+            mailed: mailing.0,
+        }
+    }
+
+    pub(crate) fn refuse(&self, refuse: bool) {
+        self.shipped.refuses.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Pushes orders that fail, and mends the handler.
+    pub(crate) async fn failed_orders(&self, ids: &[&str]) {
+        self.refuse(true);
+        for id in ids {
+            assert_eq!(self.app.push(&order(id)).await.status, 200);
+        }
+        self.refuse(false);
+    }
+
+    /// Runs what there is to run, beside the service's own runner.
+    pub(crate) async fn run(&self) {
+        let pipeline = self.app.running.app().pipeline().clone();
+        let runner = Runner::new(self.store.clone(), pipeline, SystemClock::shared());
+        runner.run_pending().await.unwrap();
+    }
+
+    /// Waits until a redrive is over.
+    pub(crate) async fn over(&self, id: &str) -> RedriveDetail {
+        for _ in 0..4000 {
+            let detail = self.desk.redrive_detail(id).await.unwrap();
+            if detail.redrive.state != "running" && !detail.redrive.in_hand {
+                return detail;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the redrive does not end");
+    }
+
+    /// Redrives every open dead letter.
+    pub(crate) async fn redrive_all(&self) -> RedriveDetail {
+        let ask = StartRedrive {
+            all: true,
+            per_second: Some(10_000),
+            ..StartRedrive::default()
+        };
+        let redrive = self.desk.redrive(&ask, &operator()).await.unwrap();
+        self.run().await;
+        self.over(&redrive.id).await
+    }
+}
+
+pub(crate) fn operator() -> By {
+    By {
+        actor: "someone on call".to_owned(),
+        reason: "the warehouse is open again".to_owned(),
+    }
+}
+
+pub(crate) fn order(id: &str) -> String {
+    event(id, "orders", "UPDATE", "null", r#"{"id":1}"#)
+}
+
+/// A dead letter that fell from the sky.
+pub(crate) fn letter(key: &str) -> NewDeadLetter {
+    NewDeadLetter {
+        event_key: key.to_owned(),
+        event_type: "orders.update".to_owned(),
+        source: "push",
+        handler: Some("shipping".to_owned()),
+        error_class: "permanent".to_owned(),
+        error_code: "shipping_refuses".to_owned(),
+        error_message: "not possible (shipping_refuses)".to_owned(),
+        retry_count: 1,
+        original: order(key).into_bytes(),
+        delivery: "{}".to_owned(),
+        ..NewDeadLetter::default()
+    }
+}
+
+/// Keeps dead letters directly in the table.
+pub(crate) async fn keep(store: &Store, letters: &[NewDeadLetter]) {
+    let mut tx = store.begin().await.unwrap();
+    for letter in letters {
+        dead_letters::insert(&mut tx, letter, store.now())
+            .await
+            .unwrap();
+    }
+    tx.commit().await.unwrap();
+}
