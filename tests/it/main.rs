@@ -26,6 +26,7 @@ mod clients_hasura;
 mod clients_support;
 mod community_handlers;
 mod config_values;
+mod database_away;
 mod decode_fixtures;
 mod decode_hasura;
 mod decode_hostile;
