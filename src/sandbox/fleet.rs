@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
@@ -28,6 +28,7 @@ pub struct Fleet {
     variables: BTreeMap<String, String>,
     folder: PathBuf,
     started: AtomicU32,
+    keep: AtomicBool,
     line: Line,
 }
 
@@ -59,6 +60,7 @@ impl Fleet {
                 .collect(),
             folder,
             started: AtomicU32::new(0),
+            keep: AtomicBool::new(false),
             line: Line::start(Vec::new()).await?,
         })
     }
@@ -122,6 +124,12 @@ impl Fleet {
         &self.line
     }
 
+    /// Leaves the logs where they are when this is dropped; returns their folder.
+    pub fn keep_logs(&self) -> &Path {
+        self.keep.store(true, Ordering::Relaxed);
+        &self.folder
+    }
+
     /// Returns everything the services have logged, one text for each that was started.
     pub fn logs(&self) -> Vec<String> {
         let numbers = 0..self.started.load(Ordering::Relaxed);
@@ -144,7 +152,9 @@ fn listening(log: &Path) -> Option<SocketAddr> {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.folder).ok();
+        if !self.keep.load(Ordering::Relaxed) {
+            std::fs::remove_dir_all(&self.folder).ok();
+        }
     }
 }
 
