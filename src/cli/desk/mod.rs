@@ -86,7 +86,12 @@ fn user() -> String {
 /// # Errors
 /// What is wrong with the configuration.
 fn open() -> Result<Desk, BoxError> {
-    let config = StoreConfig::from_env()?;
+    // The database of a running `hookyard dev`, when nobody names another.
+    #[cfg(feature = "sandbox")]
+    let dev = crate::cli::dev::DevState::own_database();
+    #[cfg(not(feature = "sandbox"))]
+    let dev: Option<String> = None;
+    let config = StoreConfig::from_env_or(dev.as_deref())?;
     let store = Store::connect(&config, SystemClock::shared())?;
     let mut registry = Registry::new();
     crate::handlers::register(&mut registry)?;
