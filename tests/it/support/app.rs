@@ -101,6 +101,13 @@ impl Builder {
     }
 
     pub(crate) async fn start(self) -> TestApp {
+        let app = self.launch().await;
+        app.wait_until_ready().await;
+        app
+    }
+
+    /// Starts without waiting until the service is ready.
+    pub(crate) async fn launch(self) -> TestApp {
         let mut sandbox = Sandbox::builder().auto_seed();
         for (name, value) in self.variables {
             sandbox = sandbox.variable(name, value);
@@ -124,16 +131,14 @@ impl Builder {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let running = app.start(listener).unwrap();
         let client = loopback_client(Duration::from_secs(60)).unwrap();
-        let app = TestApp {
+        TestApp {
             sandbox,
             broker,
             broker_faults,
             running,
             clock: self.clock,
             client,
-        };
-        app.wait_until_ready().await;
-        app
+        }
     }
 }
 
@@ -164,7 +169,7 @@ impl TestApp {
             .expect("this test did not ask for a manual clock")
     }
 
-    async fn wait_until_ready(&self) {
+    pub(crate) async fn wait_until_ready(&self) {
         for _ in 0..2000 {
             if self.get("/ready").await.status == StatusCode::OK {
                 return;
