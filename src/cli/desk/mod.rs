@@ -77,7 +77,8 @@ impl Change {
     reason = "the name of whoever sits here is no configuration"
 )]
 fn user() -> String {
-    let name = std::env::var("USER").ok().filter(|name| !name.is_empty());
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let name = set("HOOKYARD_ACTOR").or_else(|| set("USER"));
     name.unwrap_or_else(|| "cli".to_owned())
 }
 
