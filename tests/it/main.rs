@@ -47,6 +47,7 @@ mod edge_http;
 mod edge_requests;
 mod edge_server;
 mod emulator;
+mod erasure;
 mod events_store;
 mod hasura_metadata_apply;
 mod hasura_metadata_diff;
