@@ -25,6 +25,9 @@ pub(super) struct Durable {
     /// Workers; they end when they are told to.
     workers: TaskTracker,
     stop: CancellationToken,
+    /// The relay goes on until the workers have ended: what they leave is published still.
+    relays: TaskTracker,
+    last: CancellationToken,
 }
 
 impl Durable {
@@ -49,6 +52,8 @@ impl Durable {
             ledger: Ledger::start(store, &loops),
             workers: TaskTracker::new(),
             stop: CancellationToken::new(),
+            relays: TaskTracker::new(),
+            last: CancellationToken::new(),
         })
     }
 
@@ -91,7 +96,8 @@ impl Durable {
             clock.clone(),
             metrics.clone(),
         );
-        workers.spawn(relay.run(stop.clone()));
+        self.relays.spawn(relay.run(self.last.clone()));
+        self.relays.close();
         if config.worker.enabled {
             workers.spawn(self.worker(config, pipeline).run(closing.clone()));
         }
@@ -142,5 +148,7 @@ impl Durable {
         self.stop.cancel();
         self.workers.wait().await;
         self.ledger.flush().await;
+        self.last.cancel();
+        self.relays.wait().await;
     }
 }

@@ -76,7 +76,7 @@ fn line(at: At) -> String {
         _ => 0.0,
     };
     let left = if pace > 0.0 && at.ended < total {
-        let left = (total - at.ended) as f64 / pace;
+        let left = ((total - at.ended) as f64 / pace).ceil();
         format!("  {pace:.0}/s, {} left", short(left))
     } else {
         String::new()

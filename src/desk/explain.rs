@@ -27,20 +27,20 @@ impl Desk {
         let trace = TraceContext::parse(asked).map(|trace| trace.trace_id());
         let id = trace.as_deref().unwrap_or(asked);
         let found = explain::events_of(&self.store, id).await?;
-        let mut kinds: BTreeSet<&'static str> = BTreeSet::new();
-        let mut ids: Vec<&String> = Vec::new();
-        for (kind, event_id) in &found {
-            kinds.insert(word(kind));
-            // Events that only belong to the same correlation come after the one asked for.
-            if !ids.contains(&event_id) {
-                ids.push(event_id);
-            }
-        }
-        ids.sort_by_key(|event_id| event_id.as_str() != id);
+        let kinds: BTreeSet<&'static str> = found.iter().map(|(kind, _)| word(kind)).collect();
+        // Causes come first, so that what followed from them is told there; then the event that was
+        // asked for, then those that only belong to the same story.
+        let rank = |(kind, event_id): &(String, String)| match kind.as_str() {
+            "emitted" => 0,
+            _ if event_id == id => 1,
+            _ => 2,
+        };
+        let mut ids: Vec<&(String, String)> = found.iter().collect();
+        ids.sort_by_key(|pair| rank(pair));
         let mut seen = BTreeSet::new();
         let mut events: Vec<EventStory> = Vec::new();
-        for event_id in ids.into_iter().take(MOST) {
-            if !seen.contains(event_id) {
+        for (_, event_id) in ids {
+            if !seen.contains(event_id) && seen.len() < MOST {
                 events.push(self.story(event_id, &mut seen).await?);
             }
         }
@@ -232,8 +232,8 @@ fn run(row: RunRow, failures: &[FailureRow]) -> Run {
         started_at: spell(row.started_at),
         ended_at: spell_some(row.ended_at),
         duration_ms: duration
-            .and_then(|micros| u64::try_from(micros).ok())
-            .map(|micros| std::time::Duration::from_micros(micros).as_secs_f64() * 1000.0),
+            .and_then(|micros| u32::try_from(micros).ok())
+            .map(|micros| f64::from(micros) / 1000.0),
         instance: row.instance,
         message_id: row.message_id,
         hasura_retry: row.hasura_retry,

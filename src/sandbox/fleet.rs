@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
@@ -17,6 +17,9 @@ use crate::error::BoxError;
 /// How often a process is looked at that something is expected of.
 const GLANCE: Duration = Duration::from_millis(5);
 
+/// So many looks, half a minute or more.
+const PATIENCE: u32 = 6000;
+
 /// How services are started: program, variables, and a folder for what they log.
 #[derive(Debug)]
 pub struct Fleet {
@@ -25,6 +28,7 @@ pub struct Fleet {
     variables: BTreeMap<String, String>,
     folder: PathBuf,
     started: AtomicU32,
+    keep: AtomicBool,
     line: Line,
 }
 
@@ -56,6 +60,7 @@ impl Fleet {
                 .collect(),
             folder,
             started: AtomicU32::new(0),
+            keep: AtomicBool::new(false),
             line: Line::start(Vec::new()).await?,
         })
     }
@@ -67,33 +72,41 @@ impl Fleet {
         self
     }
 
-    /// Starts a service, with variables of its own, and does not wait until it is ready.
+    /// Starts a service, with variables of its own, and waits until it listens, which is before
+    /// it is ready.
     ///
     /// # Errors
-    /// When the program cannot be run.
-    pub fn launch(&self, variables: &[(&str, &str)]) -> Result<Instance, BoxError> {
-        // Bound and let go again: the process needs to be told a port, and the kernel does not
-        // give this one to anybody else for a while.
-        let address = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    /// When the program cannot be run, or ends instead.
+    pub async fn launch(&self, variables: &[(&str, &str)]) -> Result<Instance, BoxError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
-        let log = File::create(self.folder.join(format!("{number}.log")))?;
-        let child = Command::new(&self.program)
+        let path = self.folder.join(format!("{number}.log"));
+        let log = File::create(&path)?;
+        let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .env_clear()
             .envs(&self.variables)
-            .env("PORT", address.port().to_string())
+            .env("PORT", "0")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()?;
-        Ok(Instance {
-            pid: child.id().unwrap_or_default(),
-            child,
-            address,
-            client: loopback_client(Duration::from_secs(30))?,
-        })
+        for _ in 0..PATIENCE {
+            if let Some(address) = listening(&path) {
+                return Ok(Instance {
+                    pid: child.id().unwrap_or_default(),
+                    child,
+                    address,
+                    client: loopback_client(Duration::from_secs(30))?,
+                });
+            }
+            if let Some(status) = child.try_wait()? {
+                return Err(format!("the service ended at its start with {status}").into());
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        Err("the service does not listen".into())
     }
 
     /// Starts a service and waits until it is ready.
@@ -101,7 +114,7 @@ impl Fleet {
     /// # Errors
     /// When it ends instead, or takes more than 30 s.
     pub async fn start(&self, variables: &[(&str, &str)]) -> Result<Instance, BoxError> {
-        let mut instance = self.launch(variables)?;
+        let mut instance = self.launch(variables).await?;
         instance.wait_until_ready().await?;
         Ok(instance)
     }
@@ -109,6 +122,12 @@ impl Fleet {
     /// Returns the line in front of the services: one address that leads to any of them.
     pub fn line(&self) -> &Line {
         &self.line
+    }
+
+    /// Leaves the logs where they are when this is dropped; returns their folder.
+    pub fn keep_logs(&self) -> &Path {
+        self.keep.store(true, Ordering::Relaxed);
+        &self.folder
     }
 
     /// Returns everything the services have logged, one text for each that was started.
@@ -121,9 +140,21 @@ impl Fleet {
     }
 }
 
+/// Finds in a service's log where it listens.
+fn listening(log: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.contains(r#""message":"listening""#))?;
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line["address"].as_str()?.parse().ok()
+}
+
 impl Drop for Fleet {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.folder).ok();
+        if !self.keep.load(Ordering::Relaxed) {
+            std::fs::remove_dir_all(&self.folder).ok();
+        }
     }
 }
 
@@ -134,7 +165,7 @@ impl Instance {
     /// When it ends instead, or takes more than 30 s.
     pub async fn wait_until_ready(&mut self) -> Result<(), BoxError> {
         let url = format!("http://{}/ready", self.address);
-        for _ in 0..6000 {
+        for _ in 0..PATIENCE {
             if let Some(status) = self.ended() {
                 return Err(format!("the service ended at its start with {status}").into());
             }

@@ -21,6 +21,8 @@ mod migrations;
 mod note;
 mod notify;
 pub mod outbox;
+#[cfg(feature = "sandbox")]
+pub mod proof;
 pub mod redrives;
 mod retention;
 mod sql;

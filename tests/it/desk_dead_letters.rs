@@ -2,7 +2,7 @@
 
 use hookyard::desk::{DeadLetterFilter, Desk, DeskError, Discard, Page};
 
-use crate::desk_kit::{keep, letter, operator};
+use crate::desk_kit::{execute, keep, letter, operator};
 use crate::support::{TestDatabase, both_databases};
 
 both_databases!(
@@ -339,14 +339,7 @@ async fn rows_that_another_service_wrote_are_shown_too(database: TestDatabase) {
         retry_count, original_created_at) VALUES ('3f1c2d2e-0000-4000-8000-000000000001', \
         '3f1c2d2e-0000-4000-8000-000000000002', 'user.verified', '{\"a\": 1}', 'no', 5, \
         '2026-01-05 10:00:00+00:00')";
-    match store.pool() {
-        hookyard::store::Pool::Sqlite { write, .. } => {
-            sqlx::query(sql).execute(write).await.unwrap();
-        }
-        hookyard::store::Pool::Postgres(pool) => {
-            sqlx::query(sql).execute(pool).await.unwrap();
-        }
-    }
+    execute(&store, sql).await;
 
     let desk = desk(&store);
     let id = "3f1c2d2e-0000-4000-8000-000000000001";

@@ -9,9 +9,10 @@ use hookyard::clock::SystemClock;
 use hookyard::desk::{By, Desk, RedriveDetail, Runner, StartRedrive};
 use hookyard::error::{Error, Result};
 use hookyard::pipeline::{Completion, Context, Handler, HandlerInfo, Json, Repeated};
-use hookyard::store::Store;
 use hookyard::store::dead_letters::{self, NewDeadLetter};
+use hookyard::store::{Pool, Store};
 use serde::de::IgnoredAny;
+use sqlx::AssertSqlSafe;
 
 use crate::support::{TestApp, TestDatabase, event};
 
@@ -87,7 +88,7 @@ impl Yard {
         let app = App::builder()
             .handler(shipping.clone())
             .handler(mailing.clone());
-        let app = TestApp::of(app).database(database).start().await;
+        let app = Box::pin(TestApp::of(app).database(database).start()).await;
         let store = database.store().await;
         let handlers: Vec<HandlerInfo> = app.running.app().pipeline().handlers();
         Self {
@@ -169,6 +170,47 @@ pub(crate) fn letter(key: &str) -> NewDeadLetter {
         original: order(key).into_bytes(),
         delivery: "{}".to_owned(),
         ..NewDeadLetter::default()
+    }
+}
+
+/// Runs a statement of a test's own.
+pub(crate) async fn execute(store: &Store, sql: impl Into<String>) {
+    let sql = AssertSqlSafe(sql.into());
+    match store.pool() {
+        Pool::Sqlite { write, .. } => {
+            sqlx::query(sql).execute(write).await.unwrap();
+        }
+        Pool::Postgres(pool) => {
+            sqlx::query(sql).execute(pool).await.unwrap();
+        }
+    }
+}
+
+/// Reads one text.
+pub(crate) async fn text(store: &Store, sql: impl Into<String>) -> String {
+    let sql = AssertSqlSafe(sql.into());
+    match store.pool() {
+        Pool::Sqlite { read, .. } => sqlx::query_scalar(sql).fetch_one(read).await.unwrap(),
+        Pool::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+    }
+}
+
+/// Id of the n-th row that [`processed`] makes.
+pub(crate) fn row_id(n: u32) -> String {
+    format!("00000000-0000-4000-8000-{n:012}")
+}
+
+/// Puts processed rows `order.paid` into the events table, one a minute, of two aggregates.
+pub(crate) async fn processed(store: &Store, rows: std::ops::Range<u32>) {
+    for n in rows {
+        let (id, aggregate) = (row_id(n), row_id(9_000_000 + n % 2));
+        let sql = format!(
+            "INSERT INTO events (id, event_type, aggregate_id, aggregate_type, payload, metadata, \
+             processed, created_at, generation, status) VALUES ('{id}', 'order.paid', \
+             '{aggregate}', 'order', '{{\"n\":{n}}}', '{{\"correlation_id\":\"story\"}}', TRUE, \
+             '2026-01-05T10:{n:02}:00.000Z', 1, 'done')"
+        );
+        execute(store, sql).await;
     }
 }
 

@@ -4,7 +4,7 @@ use hookyard::desk::{DeadLetterFilter, Edit, Page, RunMode, StartRedrive};
 use hookyard::store::redrives::{self, Taken};
 use tokio::join;
 
-use crate::desk_kit::{Yard, keep, letter, operator, order};
+use crate::desk_kit::{Yard, execute, keep, letter, operator, order};
 use crate::support::{TestDatabase, both_databases};
 
 both_databases!(
@@ -248,14 +248,7 @@ async fn a_redrive_whose_instance_died_goes_on_and_runs_nothing_twice(database: 
     let sql = "INSERT INTO inbox (event_id, handler, generation, state, fence, lease_until, \
         attempt, outcome, event_type, instance, created_at, started_at, ended_at) \
         VALUES ('e1', 'shipping', 1, 2, 1, 0, 1, 'done', 'orders.update', 'dead', 1, 1, 1)";
-    match store.pool() {
-        hookyard::store::Pool::Sqlite { write, .. } => {
-            sqlx::query(sql).execute(write).await.unwrap();
-        }
-        hookyard::store::Pool::Postgres(pool) => {
-            sqlx::query(sql).execute(pool).await.unwrap();
-        }
-    }
+    execute(&store, sql).await;
 
     let yard = Yard::on(&database).await;
     yard.run().await;

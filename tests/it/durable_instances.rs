@@ -53,7 +53,8 @@ async fn x1_a_thousand_events_to_two_instances_at_once_have_one_effect_each(
     assert_eq!(
         town.count("SELECT COUNT(*) FROM inbox WHERE state = 2")
             .await,
-        1000
+        1100,
+        "contracts have two handlers"
     );
     assert_eq!(town.count("SELECT COUNT(*) FROM outbox").await, 1000);
 }

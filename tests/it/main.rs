@@ -6,6 +6,7 @@
 )]
 
 mod admin_access;
+mod admin_desk;
 mod bridge_door;
 mod bridge_end_to_end;
 mod bridge_kit;
@@ -33,8 +34,10 @@ mod decode_push;
 mod decode_round_trip;
 mod decode_rows;
 mod desk_dead_letters;
+mod desk_explain;
 mod desk_kit;
 mod desk_redrives;
+mod desk_replays;
 mod door;
 mod drain;
 mod duplicates;
@@ -83,3 +86,4 @@ mod support;
 mod tidy;
 mod token_properties;
 mod worker;
+mod worker_app;

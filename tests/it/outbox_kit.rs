@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hookyard::brokers::{Confirmation, Features, Message, Publisher};
@@ -67,6 +68,7 @@ pub(crate) struct Journal {
     refuse: Mutex<HashSet<String>>,
     /// How often messages of this id shall fail, and whether they arrive all the same.
     fail: Mutex<HashMap<String, (usize, bool)>>,
+    panics: Mutex<HashSet<String>>,
     gate: Semaphore,
 }
 
@@ -79,6 +81,7 @@ impl Journal {
             asked: Mutex::default(),
             refuse: Mutex::default(),
             fail: Mutex::default(),
+            panics: Mutex::default(),
             gate: Semaphore::new(Self::OPEN),
         })
     }
@@ -95,6 +98,11 @@ impl Journal {
     /// Says that it will never take messages of this id.
     pub(crate) fn refuse(&self, id: &str) {
         self.refuse.lock().unwrap().insert(id.to_owned());
+    }
+
+    /// Panics over the next message of this id.
+    pub(crate) fn panic_over(&self, id: &str) {
+        self.panics.lock().unwrap().insert(id.to_owned());
     }
 
     /// Fails so many times for this id; with `arrives` only the answer is lost.
@@ -137,14 +145,23 @@ impl Journal {
 
     /// Waits until so many have arrived.
     pub(crate) async fn wait_for(&self, messages: usize) {
-        let arrived = async {
-            while self.taken.lock().unwrap().len() < messages {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        self.wait_until(|journal| journal.taken.lock().unwrap().len() >= messages)
+            .await;
+    }
+
+    /// Waits until a publication was begun.
+    pub(crate) async fn wait_for_a_try(&self) {
+        self.wait_until(|journal| journal.asked() > 0).await;
+    }
+
+    async fn wait_until(&self, there: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !there(self) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        let limit = std::time::Duration::from_secs(20);
-        let result = tokio::time::timeout(limit, arrived).await;
-        assert!(result.is_ok(), "{} of {messages} arrived", self.ids().len());
+        let in_time = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        assert!(in_time.is_ok(), "{} have arrived", self.ids().len());
     }
 
     async fn take(&self, topic: &str, message: Message) -> Result<String, Error> {
@@ -152,6 +169,8 @@ impl Journal {
         self.gate.acquire().await.unwrap().forget();
         let topic = topic.to_owned();
         let id = id_of(&message);
+        let panics = self.panics.lock().unwrap().remove(&id);
+        assert!(!panics, "told to panic");
         if self.refuse.lock().unwrap().contains(&id) {
             let code = Code::new("invalid_argument");
             return Err(Error::Unpublishable { topic, code });

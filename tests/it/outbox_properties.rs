@@ -180,9 +180,13 @@ async fn a_row_whose_id_was_drawn_early_and_committed_late_is_not_overtaken(
     if let Some(other) = other {
         // SQLite has one writer anyway.
         others.spawn(async move { commit(&other, &[row("late", Some("a"))]).await });
-        while waiting_for_locks(&store).await == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let waits = async {
+            while waiting_for_locks(&store).await == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let waits = tokio::time::timeout(Duration::from_secs(20), waits).await;
+        assert!(waits.is_ok(), "the second writer waits for nobody");
     }
     relay(&store, &broker, &shared).drain().await.unwrap();
     assert!(broker.ids().is_empty(), "it overtook");

@@ -416,28 +416,19 @@ fn groups_for_people(groups: &[Group], paint: Paint) -> String {
     if groups.is_empty() {
         return "no dead letters\n".to_owned();
     }
-    let mut table = Table::new(&[
-        "COUNT",
-        "HANDLER",
-        "ERROR",
-        "WHAT IT SAYS",
-        "FIRST",
-        "LAST",
-        "GROUP",
-    ]);
+    let mut table = Table::new(&["COUNT", "GROUP", "FIRST AND LAST", "ERROR", "WHERE AND WHY"]);
     for group in groups {
-        let handler = match &group.handler {
+        let place = match &group.handler {
             Some(handler) => safe(handler),
-            None => format!("({})", cut(&group.event_type, 30)),
+            None => format!("no handler, {}", cut(&group.event_type, 60)),
         };
+        let times = format!("{}\n{}", time(&group.first_at), time(&group.last_at));
         table.row(vec![
             group.count.to_string().into(),
-            handler.into(),
-            Cell::new(ink_of(&group.error_class), cut(&group.error_code, 32)),
-            cut(&group.error_message, 60).into(),
-            Cell::new(Ink::Dim, time(&group.first_at)),
-            Cell::new(Ink::Dim, time(&group.last_at)),
             safe(&group.fingerprint).into(),
+            Cell::new(Ink::Dim, times),
+            Cell::new(ink_of(&group.error_class), cut(&group.error_code, 32)),
+            format!("{place}\n{}", cut(&group.error_message, 120)).into(),
         ]);
     }
     let total: i64 = groups.iter().map(|group| group.count).sum();

@@ -184,6 +184,8 @@ fn ended(run: &Run, paint: Paint) -> String {
     }
     words.extend(
         run.duration_ms
+            // Runs that are settled in one go with others have no time of their own.
+            .filter(|ms| *ms > 0.0)
             .map(|ms| format!("in {}", short(ms / 1000.0))),
     );
     words.join(", ")

@@ -12,6 +12,9 @@ use crate::cli::prompt;
 use crate::desk::{AuditEntry, AuditPage, Page, Redrive, RedriveDetail, RunMode, SideEffects};
 use crate::error::BoxError;
 
+/// How many events that did not end well are shown.
+const SHOWN: usize = 20;
+
 /// What `hookyard redrives` can do.
 #[derive(Subcommand)]
 pub(in super::super) enum RedrivesCommand {
@@ -190,7 +193,7 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
         .add("by", safe(&redrive.actor))
         .add("because", safe(&redrive.reason))
         .maybe("handler", redrive.handler.as_ref());
-    if redrive.mode == RunMode::Force {
+    if redrive.mode == RunMode::Force && redrive.kind != "replay" {
         facts.add("mode", "force: also what was done");
     }
     if redrive.side_effects == SideEffects::Run {
@@ -209,7 +212,7 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
     );
     if !detail.problems.is_empty() {
         let mut table = Table::new(&["EVENT OR DEAD LETTER", "AT", "OUTCOME", "WHY"]);
-        for item in &detail.problems {
+        for item in detail.problems.iter().take(SHOWN) {
             table.row(vec![
                 safe(&item.id).into(),
                 Cell::new(Ink::Dim, time(&item.at)),
@@ -222,6 +225,10 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
         }
         out.push_str("\nnot well\n");
         out.push_str(&indent(&table.render(paint), "  "));
+        if detail.problems.len() > SHOWN {
+            let line = "  … and more; `hookyard dead-letters groups` tells what for\n";
+            out.push_str(&paint.ink(Ink::Dim, line));
+        }
     }
     out
 }

@@ -15,7 +15,7 @@ use crate::brokers::MemoryBroker;
 use crate::cli::output::{self, Ink, Paint, Table};
 use crate::config::BusConfig;
 use crate::error::BoxError;
-use crate::sandbox::{Did, Fault, FlakyBroker, PushSubscription, Reply, Sandbox, TOPIC};
+use crate::sandbox::{Did, Fault, FlakyBroker, PushSubscription, Pusher, Reply, Sandbox, TOPIC};
 use crate::telemetry;
 
 /// How long everything may take to settle once the faults have ended.
@@ -46,7 +46,7 @@ pub(super) async fn run(events: u32, seed: u64, paint: Paint) -> Result<ExitCode
     );
     output::print(&paint.ink(Ink::Bold, &title));
     let stage = set_up(&plan, seed).await?;
-    play(&plan, &stage).await?;
+    play(&plan, stage.sandbox.pusher()).await?;
     heal(&stage);
     let settled = tokio::time::timeout(SETTLE, stage.sandbox.pusher().idle()).await;
 
@@ -70,7 +70,7 @@ pub(super) async fn run(events: u32, seed: u64, paint: Paint) -> Result<ExitCode
             .push(format!("{pending} messages are still not acknowledged"));
     }
     output::print(&counts(&plan, &seen, &verdict, &stage, paint));
-    output::print(&rules(&verdict, paint));
+    output::print(&rules(&verdict, false, paint));
     output::print(&format!(
         "\n{:.1} s; the same again: hookyard dev --chaos --events {events} --seed {seed}",
         started.elapsed().as_secs_f64()
@@ -91,20 +91,7 @@ async fn set_up(plan: &Plan, seed: u64) -> Result<Stage, BoxError> {
         .variable("HANDLER_TIMEOUT_MS", "5000")
         .start()
         .await?;
-    for event in &plan.events {
-        match event.kind {
-            Kind::Activate | Kind::Cancel => {
-                sandbox.chargebee().seed_subscription(&event.subscription);
-                sandbox.hasura().seed_contract(&event.subject, "active");
-            }
-            Kind::CustomerChange => {
-                let row = serde_json::json!({"first_name": "Old", "email": "someone@example.com"});
-                sandbox.chargebee().seed_customer(&event.subject, row);
-            }
-            Kind::Poison(_) => sandbox.hasura().seed_contract(&event.subject, "active"),
-            _ => {}
-        }
-    }
+    seed_neighbours(plan, &sandbox);
     let config = configure(&sandbox, "off")?;
     let logs = telemetry::Logs::new(&config.log, None)
         .layer(sandbox.traces().layer())
@@ -141,8 +128,26 @@ async fn set_up(plan: &Plan, seed: u64) -> Result<Stage, BoxError> {
     })
 }
 
+/// Gives the neighbours the rows that the history is about.
+pub(super) fn seed_neighbours(plan: &Plan, sandbox: &Sandbox) {
+    for event in &plan.events {
+        match event.kind {
+            Kind::Activate | Kind::Cancel => {
+                sandbox.chargebee().seed_subscription(&event.subscription);
+                sandbox.hasura().seed_contract(&event.subject, "active");
+            }
+            Kind::CustomerChange => {
+                let row = serde_json::json!({"first_name": "Old", "email": "someone@example.com"});
+                sandbox.chargebee().seed_customer(&event.subject, row);
+            }
+            Kind::Poison(_) => sandbox.hasura().seed_contract(&event.subject, "active"),
+            _ => {}
+        }
+    }
+}
+
 /// Gives every neighbour its faults. All of them pass: none is a reason to give an event up.
-fn break_things(sandbox: &Sandbox, broker: &FlakyBroker, seed: u64) {
+pub(super) fn break_things(sandbox: &Sandbox, broker: &FlakyBroker, seed: u64) {
     let html =
         Reply::text(502, "<html><h1>502 Bad Gateway</h1></html>").with("content-type", "text/html");
     let common = [
@@ -183,8 +188,7 @@ fn heal(stage: &Stage) {
 }
 
 /// Publishes the history in its own time, then lets the faults go on for a while.
-async fn play(plan: &Plan, stage: &Stage) -> Result<(), BoxError> {
-    let pusher = stage.sandbox.pusher();
+pub(super) async fn play(plan: &Plan, pusher: &Pusher) -> Result<(), BoxError> {
     let started = Instant::now();
     let mut message_ids = vec![String::new(); plan.events.len()];
     for (done, (at, action)) in plan.actions.iter().enumerate() {
@@ -284,18 +288,28 @@ fn counts(plan: &Plan, seen: &Seen<'_>, verdict: &Verdict, stage: &Stage, paint:
     table.render(paint)
 }
 
-fn usize_of(count: u64) -> usize {
+pub(super) fn usize_of(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-fn rules(verdict: &Verdict, paint: Paint) -> String {
+/// Shows each rule and what speaks against it; `durable` adds those that need a database.
+pub(super) fn rules(verdict: &Verdict, durable: bool, paint: Paint) -> String {
     let mut out = String::new();
-    for (rule, complaints) in [
+    let mut rules = vec![
         ("nothing lost", &verdict.lost),
         ("nothing applied twice", &verdict.twice),
         ("nothing that nobody asked for", &verdict.phantoms),
         ("enough went wrong, and enough went well", &verdict.vacuous),
-    ] {
+    ];
+    if durable {
+        rules.extend([
+            ("everything in its order", &verdict.disorder),
+            ("tables, topics and metrics agree", &verdict.unequal),
+            ("everybody works again afterwards", &verdict.idle),
+            ("no secret in logs and dead letters", &verdict.leaks),
+        ]);
+    }
+    for (rule, complaints) in rules {
         let (ink, word) = match complaints.len() {
             0 => (Ink::Green, "holds"),
             _ => (Ink::Red, "BROKEN"),

@@ -6,6 +6,7 @@ mod oracle;
 mod plan;
 mod render;
 mod samples;
+mod siege;
 mod state;
 mod world;
 
@@ -50,6 +51,22 @@ pub(super) struct DevArgs {
     #[arg(long, value_name = "S", requires = "chaos")]
     seed: Option<u64>,
 
+    /// Let `--chaos` run services of their own processes on this PostgreSQL (postgres://…) or SQLite
+    /// (sqlite://FILE). In it, or beside it, an own database is made, and dropped if all went well.
+    #[arg(long, value_name = "URL", requires = "chaos")]
+    database: Option<String>,
+
+    /// How many services share the database.
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "database",
+          value_parser = clap::value_parser!(u8).range(1..=8))]
+    instances: u8,
+
+    /// How often one of them is killed, dies at a point where it hurts, or is stopped for longer
+    /// than its leases last.
+    #[arg(long, default_value_t = 0, value_name = "K", requires = "database",
+          value_parser = clap::value_parser!(u32).range(0..=200))]
+    kills: u32,
+
     /// Be one of the services of `--chaos`, beside the sandbox at this URL.
     #[arg(long, hide = true, value_name = "URL", conflicts_with_all = ["chaos", "once"])]
     instance: Option<String>,
@@ -68,7 +85,17 @@ pub(super) async fn dev(args: DevArgs) -> Result<ExitCode, BoxError> {
         let seed = args
             .seed
             .unwrap_or_else(|| u64::from(rand::random::<u32>()));
-        return chaos::run(args.events, seed, paint).await;
+        let Some(database) = args.database else {
+            return chaos::run(args.events, seed, paint).await;
+        };
+        let siege = siege::Siege {
+            events: args.events,
+            seed,
+            database,
+            instances: usize::from(args.instances),
+            kills: args.kills,
+        };
+        return siege::run(siege, paint).await;
     }
     if args.once {
         once(paint).await

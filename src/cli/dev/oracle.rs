@@ -31,6 +31,14 @@ pub(super) struct Verdict {
     pub(super) phantoms: Vec<String>,
     /// The run was too quiet to prove anything.
     pub(super) vacuous: Vec<String>,
+    /// One thing overtook another of the same kind.
+    pub(super) disorder: Vec<String>,
+    /// Two accounts of the same thing differ.
+    pub(super) unequal: Vec<String>,
+    /// Somebody did not work again after the last fault.
+    pub(super) idle: Vec<String>,
+    /// A secret or a value of a row was found where it must not be.
+    pub(super) leaks: Vec<String>,
     /// Good events whose outcome is complete.
     pub(super) applied: usize,
 }
@@ -38,8 +46,33 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Tells whether all rules hold.
     pub(super) fn good(&self) -> bool {
-        let lists = [&self.lost, &self.twice, &self.phantoms, &self.vacuous];
-        lists.iter().all(|list| list.is_empty())
+        self.lists().into_iter().all(Vec::is_empty)
+    }
+
+    /// Adds what somebody else found.
+    pub(super) fn add(&mut self, other: Self) {
+        self.lost.extend(other.lost);
+        self.twice.extend(other.twice);
+        self.phantoms.extend(other.phantoms);
+        self.vacuous.extend(other.vacuous);
+        self.disorder.extend(other.disorder);
+        self.unequal.extend(other.unequal);
+        self.idle.extend(other.idle);
+        self.leaks.extend(other.leaks);
+        self.applied += other.applied;
+    }
+
+    fn lists(&self) -> [&Vec<String>; 8] {
+        [
+            &self.lost,
+            &self.twice,
+            &self.phantoms,
+            &self.vacuous,
+            &self.disorder,
+            &self.unequal,
+            &self.idle,
+            &self.leaks,
+        ]
     }
 }
 
@@ -110,7 +143,7 @@ fn by_attribute<'a>(all: &'a [Published], name: &str) -> Outs<'a> {
     sorted
 }
 
-fn attribute<'a>(out: &'a Published, name: &str) -> &'a str {
+pub(super) fn attribute<'a>(out: &'a Published, name: &str) -> &'a str {
     let found = out.message.attributes.iter().find(|(key, _)| key == name);
     found.map(|(_, value)| value.as_str()).unwrap_or_default()
 }

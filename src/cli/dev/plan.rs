@@ -119,10 +119,15 @@ pub(super) struct Plan {
 impl Plan {
     /// Draws a history of `count` events.
     pub(super) fn draw(count: u32, seed: u64) -> Self {
+        Self::draw_at(count, seed, RATE)
+    }
+
+    /// Draws a history of `count` events of which so many are published per second.
+    pub(super) fn draw_at(count: u32, seed: u64, rate: f64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut events: Vec<Planned> = Vec::new();
         let mut actions = Vec::new();
-        let span = f64::from(count) / RATE;
+        let span = f64::from(count) / rate;
         for number in 0..count as usize {
             let event = draw_event(&mut rng, seed, number, &events);
             events.push(event);

@@ -73,7 +73,7 @@ struct Queue {
 
 impl Lane {
     fn open(&self) -> usize {
-        self.known.len() - self.settled.len()
+        self.known.len().saturating_sub(self.settled.len())
     }
 
     /// Whether all that is left waits for a later try.
@@ -86,7 +86,7 @@ impl Lane {
     }
 
     fn wants(&self) -> bool {
-        let room = self.open() - self.waiting <= ROWS / 2 && self.waiting < WAITING;
+        let room = self.open().saturating_sub(self.waiting) <= ROWS / 2 && self.waiting < WAITING;
         room && !self.exhausted && !self.closing
     }
 
@@ -351,7 +351,7 @@ impl Window {
             };
             if queue.until.is_some_and(|until| until <= now) {
                 queue.until = None;
-                lane.waiting -= 1;
+                lane.waiting = lane.waiting.saturating_sub(1);
                 self.ready.push_back((number, key));
             }
         }

@@ -1,7 +1,10 @@
 //! The single steps of a relay: each is one question to the database or the broker.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt as _;
 
 use super::window::{BYTES, Place, ROWS, Want, Window};
 use crate::brokers::Message;
@@ -89,7 +92,14 @@ impl Tools {
         let left = place.lease.until.saturating_sub(self.store.now());
         let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
         let deadline = Deadline::after(&self.clock, PUBLISH_TIME.min(left));
-        let result = self.send(&row, &deadline).await;
+        let sent = AssertUnwindSafe(self.send(&row, &deadline)).catch_unwind();
+        // A client that panics over one message must not end the publication of all others.
+        let result = sent.await.unwrap_or_else(|_| {
+            Err(Error::Unpublished {
+                topic: row.row.topic.clone(),
+                code: Code::new("panic"),
+            })
+        });
         Answer::Published(place, Box::new(row), result)
     }
 
@@ -141,6 +151,8 @@ impl Tools {
                 event_type: out.event_type.clone(),
                 source: "outbox",
                 handler: Some(out.handler.clone()),
+                // One that was put back and is refused again is another failure.
+                generation: row.attempts,
                 error_class: error.class().as_str().to_owned(),
                 error_code: error.code().as_str().to_owned(),
                 error_message: error.to_string(),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::happened;
+use super::{happened, row_id};
 use crate::error::Result;
 use crate::pipeline::community::{self, UserResponse};
 use crate::pipeline::{Completion, Context, Effects, Handler, Json};
@@ -56,7 +56,7 @@ impl Handler for KeepUserResponse {
 
     async fn handle(&self, cx: &Context, Json(recorded): Self::Payload) -> Result<Completion> {
         cx.write(community::keep_user_response(&UserResponse {
-            id: cx.idempotency_key("response"),
+            id: row_id(cx, "response"),
             user_id: recorded.user_id,
             conversation_id: recorded.conversation_id.as_deref(),
             response_type: &recorded.response_type,

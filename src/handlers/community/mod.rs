@@ -14,7 +14,9 @@ use std::time::SystemTime;
 use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
 
+use crate::event::derived_id;
 use crate::pipeline::{Context, Registry, RegistryError};
 
 pub use conversations::{KeepUserResponse, NoteIntent, NoteUserMessage};
@@ -64,6 +66,12 @@ impl Urgency {
             Self::Urgent => "urgent",
         }
     }
+}
+
+/// The id of a row that follows from the event: the same for every run, also for those that somebody
+/// asks for again, which is to mend what is there and not to add to it.
+fn row_id(cx: &Context, step: &str) -> Uuid {
+    derived_id(&[cx.event().id.as_str(), cx.call().handler, step])
 }
 
 /// When the event happened, the same on every run if anybody said so.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::happened;
+use super::{happened, row_id};
 use crate::error::Result;
 use crate::event::contracts::CommunityRequestCreated;
 use crate::pipeline::community::requests::{self, Request, Response};
@@ -42,7 +42,7 @@ impl Handler for OpenCommunityRequest {
     type Payload = Json<RequestNeeded>;
 
     async fn handle(&self, cx: &Context, Json(needed): Self::Payload) -> Result<Completion> {
-        let id = cx.idempotency_key("request");
+        let id = row_id(cx, "request");
         let topics: Vec<String> = needed
             .expertise_needed
             .iter()
@@ -62,7 +62,7 @@ impl Handler for OpenCommunityRequest {
             event_id: cx.event().id.as_str(),
             at: happened(cx),
         })?)?;
-        let cause = cx.idempotency_key("experts");
+        let cause = row_id(cx, "experts");
         cx.write(requests::notify_experts(cause, id, MOST_EXPERTS))?;
         cx.write(requests::count_experts(cause, id))?;
         cx.emit(&CommunityRequestCreated {
@@ -107,14 +107,14 @@ impl Handler for DeliverExpertResponse {
         }))?;
         // An answer to a request nobody made is kept as a dead letter instead.
         cx.write(requests::answered(received.request_id))?;
-        let task = cx.idempotency_key("task");
+        let task = row_id(cx, "task");
         let event_id = cx.event().id.as_str();
         cx.write(requests::deliver_task(
             task,
             &received.response_id,
             event_id,
         ))?;
-        let cause = cx.idempotency_key("asker");
+        let cause = row_id(cx, "asker");
         cx.write(requests::notify_asker(cause, &received.response_id))?;
         Ok(Completion::Done)
     }

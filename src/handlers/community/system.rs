@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Urgency, happened, moment};
+use super::{Urgency, happened, moment, row_id};
 use crate::error::{Error, Result};
 use crate::event::contracts::{CreditsAwarded, Verbatim};
 use crate::event::derived_id;
@@ -41,7 +41,7 @@ impl Handler for PresentFindings {
             findings: &'a Verbatim,
         }
         let task = Task {
-            id: cx.idempotency_key("task"),
+            id: row_id(cx, "task"),
             task_type: "present_findings",
             agent_type: "concierge",
             user_id: Some(complete.user_id),
@@ -154,7 +154,7 @@ impl Handler for KeepAccountManagerRun {
 
     async fn handle(&self, cx: &Context, Json(done): Self::Payload) -> Result<Completion> {
         cx.write(community::keep_account_manager_run(&AccountManagerRun {
-            id: cx.idempotency_key("run"),
+            id: row_id(cx, "run"),
             user_id: done.user_id,
             processed_events: done.processed_events,
             urgent_items: done.urgent_items,

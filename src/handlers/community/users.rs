@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Urgency, happened, moment};
+use super::{Urgency, happened, moment, row_id};
 use crate::error::Result;
 use crate::event::contracts::UserProfileUpdated;
 use crate::pipeline::community::{self, Task};
@@ -43,7 +43,7 @@ impl Handler for RequestResearch {
             category: Option<&'a str>,
         }
         let task = Task {
-            id: cx.idempotency_key("task"),
+            id: row_id(cx, "task"),
             task_type: "research_solution",
             agent_type: "solution_saga",
             user_id: Some(asked.user_id),
@@ -94,7 +94,7 @@ impl Handler for FollowUpIntro {
         }
         let intro_id = asked.intro_id.to_string();
         let task = Task {
-            id: cx.idempotency_key("task"),
+            id: row_id(cx, "task"),
             task_type: "intro_followup",
             agent_type: "account_manager",
             user_id: Some(asked.user_id),
@@ -166,7 +166,7 @@ impl Handler for WelcomeUser {
         let verified = verified.verification_completed_at;
         cx.write(community::verify_user(user, poc.as_str(), verified, at))?;
         for (rank, item) in (1..).zip(poc.first_priorities()) {
-            let id = cx.idempotency_key(item);
+            let id = row_id(cx, item);
             cx.write(community::begin_priority(id, user, item, rank, at))?;
         }
         cx.emit(&UserProfileUpdated {

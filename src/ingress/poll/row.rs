@@ -85,15 +85,15 @@ fn metadata(row: &DueEvent) -> Map<String, Value> {
 }
 
 fn table_row(row: &DueEvent, metadata: &Map<String, Value>) -> TableRow {
-    TableRow {
+    let said = TableRow {
         id: row.key().to_owned(),
         event_type: row.event_type.clone(),
         subject: row.aggregate.clone(),
         payload: String::from_utf8_lossy(&row.payload).into_owned(),
         created_at: row.created_at.map(time_of),
         ..TableRow::default()
-    }
-    .noted(metadata)
+    };
+    said.noted(metadata)
 }
 
 /// The row's id is no event's.

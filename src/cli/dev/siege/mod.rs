@@ -1,0 +1,393 @@
+//! `hookyard dev --chaos --database`: the history of `--chaos` and rows of another service, played
+//! to several processes on one database that are killed and put to sleep meanwhile.
+
+mod after;
+mod force;
+mod ground;
+mod rows;
+
+use std::cell::Cell;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use tokio::time::Instant;
+
+use self::after::Found;
+use self::force::Force;
+use self::ground::Ground;
+use super::chaos::{break_things, play, rules, seed_neighbours, usize_of};
+use super::oracle::{Seen, Verdict, attribute, judge};
+use super::plan::Plan;
+use crate::brokers::Published;
+use crate::cli::output::{self, Ink, Paint, Table};
+use crate::clock::SystemClock;
+use crate::error::BoxError;
+use crate::sandbox::{
+    AUDIENCE, CutAfter, Did, Fleet, PushSubscription, SERVICE_ACCOUNT, Sandbox, TOPIC,
+};
+use crate::store::{Store, proof};
+
+/// Published per second, on average, and rows inserted per second beside them.
+const RATE: f64 = 150.0;
+
+/// One of so many events is a row that another service inserts.
+const ROW_EVERY: u32 = 5;
+
+/// How long everything may take to settle once the faults have ended.
+const SETTLE: Duration = Duration::from_secs(90);
+
+/// How long leases last here.
+const LEASE: Duration = Duration::from_millis(1500);
+
+/// Share of PostgreSQL's commits whose answer is lost.
+const LOST_COMMITS: f64 = 0.005;
+
+/// Events that every service has to take in the end.
+const LAST: usize = 5;
+const LAST_ID: &str = "last-";
+
+/// What is asked for.
+pub(super) struct Siege {
+    pub(super) events: u32,
+    pub(super) seed: u64,
+    /// `postgres://…`, or `sqlite://…`.
+    pub(super) database: String,
+    pub(super) instances: usize,
+    pub(super) kills: u32,
+}
+
+impl Siege {
+    /// The command that does it again.
+    fn again(&self) -> String {
+        let database = match self.database.starts_with("sqlite") {
+            true => "sqlite://chaos.db",
+            false => "\"$DATABASE_URL\"",
+        };
+        let Self {
+            events,
+            seed,
+            instances,
+            kills,
+            ..
+        } = self;
+        format!(
+            "hookyard dev --chaos --events {events} --seed {seed} --instances {instances} \
+             --kills {kills} --database {database}"
+        )
+    }
+
+    /// Who retries what push brought: both ways are worth a siege.
+    fn retry_owner(&self) -> &'static str {
+        match self.seed % 2 {
+            0 => "pubsub",
+            _ => "self",
+        }
+    }
+
+    fn span(&self) -> Duration {
+        Duration::from_secs_f64(f64::from(self.events) / RATE)
+    }
+}
+
+/// Everything that takes part.
+struct Field {
+    siege: Siege,
+    plan: Plan,
+    rows: Vec<rows::Planned>,
+    sandbox: Sandbox,
+    fleet: Fleet,
+    ground: Ground,
+    store: Store,
+    deaths: usize,
+    sleeps: usize,
+}
+
+/// Plays a history and says whether the rules held.
+pub(super) async fn run(siege: Siege, paint: Paint) -> Result<ExitCode, BoxError> {
+    let started = Instant::now();
+    let again = siege.again();
+    let mut field = Field::take(siege).await?;
+    output::print(&paint.ink(Ink::Bold, &field.title()));
+    let mut verdict = Verdict::default();
+    Box::pin(field.fight(&mut verdict)).await?;
+    let found = field.look(&mut verdict).await?;
+    output::print(&field.counts(&found, &verdict, paint));
+    output::print(&rules(&verdict, true, paint));
+    output::print(&format!(
+        "\n{:.1} s; the same again: {again}",
+        started.elapsed().as_secs_f64()
+    ));
+    field.store.close().await;
+    if verdict.good() {
+        field.ground.leave().await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let place = field.ground.whereabouts();
+    output::print(&format!("the database is left as it is: {place}"));
+    let logs = field.fleet.keep_logs();
+    output::print(&format!("the services' logs: {}", logs.display()));
+    Ok(ExitCode::FAILURE)
+}
+
+impl Field {
+    async fn take(siege: Siege) -> Result<Self, BoxError> {
+        let rows = siege.events / ROW_EVERY;
+        let plan = Plan::draw_at(siege.events - rows, siege.seed, RATE);
+        let rows = rows::draw(usize::try_from(rows)?, siege.span(), siege.seed);
+        let ground = Ground::take(&siege.database).await?;
+        let sandbox = Sandbox::builder()
+            .variable("DATABASE_URL", ground.url.clone())
+            .variable("ACK_DEADLINE_MS", "6000")
+            .variable("HANDLER_TIMEOUT_MS", "5000")
+            .variable("LEASE_MS", LEASE.as_millis().to_string())
+            .variable("ENABLE_POLLING", "true")
+            .variable("POLL_INTERVAL_MS", "300")
+            .variable("MAX_RETRIES", "30")
+            .variable("RETRY_OWNER", siege.retry_owner())
+            .start()
+            .await?;
+        seed_neighbours(&plan, &sandbox);
+        let settings = sandbox.config()?.store.ok_or("there is no database")?;
+        let store = Store::connect(&settings, SystemClock::shared())?;
+        store.migrate().await?;
+        store.sync_clock().await?;
+        let program = std::env::current_exe()?;
+        let fleet = Fleet::new(&program, &sandbox)
+            .await?
+            .variable("DATABASE_URL", ground.url_of_services.clone());
+        Ok(Self {
+            siege,
+            plan,
+            rows,
+            sandbox,
+            fleet,
+            ground,
+            store,
+            deaths: 0,
+            sleeps: 0,
+        })
+    }
+
+    fn title(&self) -> String {
+        format!(
+            "chaos: seed {}, {} pushed events ({} poison) and {} rows, {} services, {} kills, \
+             retries by {}",
+            self.siege.seed,
+            self.plan.events.len(),
+            self.plan.poison(),
+            self.rows.len(),
+            self.siege.instances,
+            self.siege.kills,
+            self.siege.retry_owner(),
+        )
+    }
+
+    /// Everything at once, then peace, until everything has settled.
+    async fn fight(&mut self, verdict: &mut Verdict) -> Result<(), BoxError> {
+        let (fleet, seed) = (&self.fleet, self.siege.seed);
+        let (instances, kills) = (self.siege.instances, self.siege.kills);
+        let mut force =
+            Force::muster(fleet, instances, kills, self.siege.span(), LEASE, seed).await?;
+        let pusher = self.sandbox.pusher();
+        let push = format!("http://{}/push", fleet.line().address());
+        pusher.subscribe(PushSubscription {
+            audience: AUDIENCE.to_owned(),
+            service_account: SERVICE_ACCOUNT.to_owned(),
+            ack_deadline: Duration::from_millis(2500),
+            min_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_millis(800),
+            ..PushSubscription::new("chaos-push", TOPIC, &push)
+        });
+        break_things(&self.sandbox, self.sandbox.broker(), seed);
+        if let Some(line) = &self.ground.line {
+            line.cut_at_random(CutAfter::Commit, LOST_COMMITS, seed);
+        }
+        let over = Cell::new(false);
+        let history = async {
+            let played = play(&self.plan, pusher);
+            let inserted = rows::insert(&self.rows, &self.store);
+            let done = tokio::try_join!(played, inserted);
+            over.set(true);
+            done
+        };
+        let (done, fought) = tokio::join!(history, force.fight(|| over.get()));
+        done?;
+        fought?;
+
+        self.sandbox.chargebee().faults().stop();
+        self.sandbox.hasura().faults().stop();
+        self.sandbox.broker().faults().stop();
+        if let Some(line) = &self.ground.line {
+            line.cut_at_random(CutAfter::Commit, 0.0, seed);
+        }
+        force.recover().await?;
+        let settled = async {
+            pusher.idle().await;
+            while !proof::owed(&self.store).await?.nothing() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Ok::<(), BoxError>(())
+        };
+        match tokio::time::timeout(SETTLE, settled).await {
+            Ok(settled) => settled?,
+            Err(_) => verdict.lost.push(format!(
+                "{} messages are still not acknowledged, or something is left over",
+                pusher.pending()
+            )),
+        }
+        verdict.idle.extend(self.last(&force).await?);
+        let well = force.dismiss().await?;
+        if well < instances {
+            verdict
+                .idle
+                .push(format!("only {well} of {instances} services ended well"));
+        }
+        (self.deaths, self.sleeps) = (force.deaths, force.sleeps);
+        Ok(())
+    }
+
+    /// Every service takes events as if nothing had been.
+    async fn last(&self, force: &Force<'_>) -> Result<Vec<String>, BoxError> {
+        let mut complaints = Vec::new();
+        let mut wanted = 0;
+        for (number, instance) in force.instances().enumerate() {
+            for event in 0..LAST {
+                let id = format!("{LAST_ID}{}-{number}-{event}", self.siege.seed);
+                let event = json!({
+                    "id": id, "created_at": "2026-03-02T09:15:04.201733",
+                    "trigger": {"name": "customers_events"},
+                    "table": {"schema": "public", "name": "customers"},
+                    "event": {"op": "DELETE", "data": {"old": {"id": id}, "new": null},
+                              "session_variables": null},
+                });
+                let data = STANDARD.encode(event.to_string());
+                let body = json!({"message": {"data": data, "messageId": id}});
+                let token = self.sandbox.token();
+                let answer = instance.push(&token, body.to_string()).await;
+                match answer.map(|answer| answer.status().as_u16()) {
+                    Ok(200) => wanted += 1,
+                    other => complaints.push(format!("{id}: answered {other:?}")),
+                }
+            }
+        }
+        let published = || {
+            let all = self.emitted().into_iter();
+            all.filter(|out| attribute(out, "ce-causationid").starts_with(LAST_ID))
+                .count()
+        };
+        for _ in 0..500 {
+            if published() >= wanted {
+                return Ok(complaints);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        complaints.push(format!(
+            "{} of the last {wanted} were published",
+            published()
+        ));
+        Ok(complaints)
+    }
+
+    fn emitted(&self) -> Vec<Published> {
+        self.sandbox.broker().broker().published("hookyard-events")
+    }
+
+    /// Looks at everything that is left, and judges it.
+    async fn look(&self, verdict: &mut Verdict) -> Result<Found, BoxError> {
+        let broker = self.sandbox.broker().broker();
+        let letters = broker.published("hookyard-dead-letters");
+        let found = Found::look(&self.store, &self.emitted(), &letters).await?;
+        let rows: Vec<String> = self.rows.iter().map(|row| row.id.to_string()).collect();
+        let pushed = |out: &Published, name: &str| {
+            let id = attribute(out, name);
+            !id.starts_with(LAST_ID) && !rows.iter().any(|row| row == id)
+        };
+        let (mut emitted, mut letters) = (self.emitted(), letters);
+        emitted.retain(|out| pushed(out, "ce-causationid"));
+        letters.retain(|out| pushed(out, "hookyard-event-id"));
+        let seen = Seen {
+            sandbox: &self.sandbox,
+            journal: self.sandbox.journal().entries(),
+            records: self.sandbox.pusher().records(),
+            emitted,
+            dead_letters: letters,
+            faults: self.faults(),
+        };
+        verdict.add(judge(&self.plan, &seen));
+        rows::judge(&self.rows, &found, verdict);
+        after::settled(&found, verdict);
+        after::order(&found, verdict);
+        after::reconcile(&self.plan, &found, verdict);
+        after::leaks(&self.fleet.logs(), &found, &self.secrets(), verdict);
+        verdict.vacuous.extend(self.vacuous());
+        Ok(found)
+    }
+
+    fn faults(&self) -> u64 {
+        let sandbox = &self.sandbox;
+        sandbox.chargebee().faults().hits()
+            + sandbox.hasura().faults().hits()
+            + sandbox.broker().faults().hits()
+    }
+
+    /// What must not be found in logs and dead letters.
+    fn secrets(&self) -> Vec<String> {
+        let of = |name| self.sandbox.variables().get(name).cloned();
+        let secrets = [of("HASURA_ADMIN_SECRET"), of("CHARGEBEE_API_KEY")];
+        let mut secrets: Vec<String> = secrets.into_iter().flatten().collect();
+        secrets.extend(self.ground.password());
+        // A value of rows, and how every token begins.
+        secrets.extend(["someone@example.com".to_owned(), "eyJhbGciOi".to_owned()]);
+        secrets
+    }
+
+    /// A siege in which nobody fell proves nothing.
+    fn vacuous(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if self.siege.kills >= 3 && self.deaths == 0 {
+            complaints.push("no service died".to_owned());
+        }
+        if self.siege.events >= 1000 && self.ground.line.is_some() && self.ground.cuts() == 0 {
+            complaints.push("no answer to a COMMIT was lost".to_owned());
+        }
+        complaints
+    }
+
+    fn counts(&self, found: &Found, verdict: &Verdict, paint: Paint) -> String {
+        let records = self.sandbox.pusher().records();
+        let deliveries = records.iter().map(|record| record.deliveries.len());
+        let journal = self.sandbox.journal();
+        let mut table = Table::new(&["", ""]);
+        for (what, count) in [
+            ("services that died", self.deaths),
+            ("services that slept past their leases", self.sleeps),
+            (
+                "answers to COMMIT that were lost",
+                usize_of(self.ground.cuts()),
+            ),
+            (
+                "faults at Chargebee, Hasura and the broker",
+                usize_of(self.faults()),
+            ),
+            ("deliveries", deliveries.sum()),
+            ("writes done", journal.count(Did::Effect)),
+            (
+                "writes repeated, known by their key",
+                journal.count(Did::Replay),
+            ),
+            ("good pushed events applied", verdict.applied),
+            ("rows credited", found.credits.len()),
+            (
+                "events published downstream, copies included",
+                found.emitted.len(),
+            ),
+            ("dead letters", found.letters.len()),
+        ] {
+            table.row(vec![what.into(), format!("{count:>7}").into()]);
+        }
+        table.render(paint)
+    }
+}
