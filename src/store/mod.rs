@@ -8,6 +8,7 @@ pub mod commit;
 pub mod community;
 pub mod dead_letters;
 mod ends;
+pub mod erasure;
 pub mod events;
 pub mod explain;
 mod failure;

@@ -50,6 +50,7 @@ mod edge_http;
 mod edge_requests;
 mod edge_server;
 mod emulator;
+mod erasure;
 mod events_store;
 mod hasura_metadata_apply;
 mod hasura_metadata_diff;

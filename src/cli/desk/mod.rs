@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod edit;
+mod erase;
 mod explain;
 mod moment;
 mod redrives;
@@ -25,6 +26,7 @@ use crate::pipeline::Registry;
 use crate::store::Store;
 
 pub(super) use dead_letters::{DeadLettersCommand, dead_letters};
+pub(super) use erase::{EraseArgs, erase};
 pub(super) use explain::{ExplainArgs, explain};
 pub(super) use redrives::{AuditArgs, RedrivesCommand, audit, redrives};
 pub(super) use replay::{ReplayArgs, replay};

@@ -270,6 +270,23 @@ pub struct Discarded {
     pub count: i64,
 }
 
+/// What an erasure took the content from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Erased {
+    /// Rows of `events`; what waited there is not run any more.
+    pub events: i64,
+    /// Dead letters; those that were open are discarded.
+    pub dead_letters: i64,
+    /// Published events in the outbox.
+    pub outbox: i64,
+    /// Rows that events are compared with by age.
+    pub subjects: i64,
+    /// Events that still have to be published, and keep their content until then. Ask again.
+    pub waiting: i64,
+    /// Whether they were only counted.
+    pub dry_run: bool,
+}
+
 /// The copy an edit made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Edited {
