@@ -225,6 +225,13 @@ fn banner(world: &World, paint: Paint) -> String {
             Cell::new(Ink::Dim, about),
         ]);
     }
+    if let Some(database) = &world.database {
+        table.row(vec![
+            "database".into(),
+            Cell::new(Ink::Green, database.url()),
+            Cell::new(Ink::Dim, "what the service owes; gone when it ends"),
+        ]);
+    }
     let title = format!("Hookyard {} and its sandbox", env!("CARGO_PKG_VERSION"));
     format!(
         "{}\n\n{}",
