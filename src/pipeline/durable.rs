@@ -295,6 +295,7 @@ impl Pipeline {
             reason,
             writes: finished.writes,
             outbox: egress.outbox_rows(finished.emitted, job.event, trace),
+            mark: self.mark_of(job),
             dead_letter: None,
         }
     }
@@ -310,6 +311,7 @@ impl Pipeline {
             reason: Some(cause.code.to_string()),
             writes: Vec::new(),
             outbox: letters.outbox_of_event(job.event, cause),
+            mark: None,
             dead_letter: Some(row),
         }
     }

@@ -12,6 +12,7 @@ mod outcome;
 mod registry;
 mod repeats;
 mod run;
+mod stale;
 mod unrouted;
 
 use std::panic::AssertUnwindSafe;
@@ -29,6 +30,7 @@ pub use inbox::{Claim, Earlier, Ending, Guard, Inbox, Marks, Waiter};
 pub use ledger::Ledger;
 pub use outcome::{Before, Outcome};
 pub use registry::{HandlerInfo, Registration, Registry, RegistryError, Routes, When};
+pub use stale::Stale;
 pub use unrouted::UnroutedInfo;
 
 /// Statements of the handlers of community events, which name no other folder.

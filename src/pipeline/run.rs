@@ -12,7 +12,7 @@ use super::inbox::{Claim, Ending, Guard};
 use super::outcome::{Before, Ran};
 use super::registry::Registration;
 use super::repeats::{Repeat, marks_of};
-use super::{Budget, Completion, Context, Outcome, Pipeline};
+use super::{Budget, Completion, Context, Outcome, Pipeline, stale};
 use crate::clients::{Call, Steps};
 use crate::egress::Emitted;
 use crate::error::{Class, Error};
@@ -209,6 +209,13 @@ impl Pipeline {
             ..
         } = job;
         self.refuse_loop(job)?;
+        if self.is_stale(job).await? {
+            return Ok(Finished {
+                completion: Completion::Skipped(stale::REASON),
+                emitted: Vec::new(),
+                writes: Vec::new(),
+            });
+        }
         let call = Call {
             event_id: event.id.clone(),
             generation: hold.generation(),

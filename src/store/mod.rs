@@ -27,6 +27,7 @@ pub mod redrives;
 mod retention;
 mod sql;
 pub mod status;
+pub mod subjects;
 mod time;
 mod watch;
 mod write;
