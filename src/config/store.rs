@@ -48,8 +48,11 @@ const POLL_INTERVAL_MS: Variable = Variable::defaulted(
     "10000",
     "how often tables are looked at when nothing wakes the workers",
 );
-const BATCH_SIZE: Variable =
-    Variable::defaulted("BATCH_SIZE", "20", "events of the table taken at once");
+const BATCH_SIZE: Variable = Variable::defaulted(
+    "BATCH_SIZE",
+    "20",
+    "events taken at once from each lane of the table",
+);
 const WORKER_CONCURRENCY: Variable = Variable::defaulted(
     "WORKER_CONCURRENCY",
     "100",

@@ -31,6 +31,9 @@ const AWAY: Duration = Duration::from_millis(500);
 /// How often it is asked how many others work.
 const CENSUS: Micros = 2_000_000;
 
+/// Between two looks for free lanes: wakes come with every insert.
+const PACE: Micros = 5_000;
+
 /// When the loop ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
@@ -73,6 +76,8 @@ pub(super) struct Foreman {
     look: bool,
     /// Whether new work is taken on.
     open: bool,
+    looked_at: Option<Micros>,
+    polled_at: Micros,
     others: usize,
     counted_at: Option<Micros>,
     away: Option<Error>,
@@ -109,6 +114,8 @@ impl Foreman {
             waiting: None,
             look: true,
             open: true,
+            looked_at: None,
+            polled_at: worker.store.now(),
             others: 0,
             counted_at: None,
             away: None,
@@ -283,7 +290,11 @@ impl Foreman {
         if !self.look || room == 0 || self.floor.ready() > self.store_of_rows() / 2 {
             return None;
         }
+        if self.looked_at.is_some_and(|at| now - at < PACE) && until == Until::Stopped {
+            return None;
+        }
         self.look = false;
+        self.looked_at = Some(now);
         let claim = async move {
             let leases = store.claim_lanes(LaneKind::Events, room).await;
             Brought::Lanes(leases, room)
@@ -324,8 +335,10 @@ impl Foreman {
             }
             () = tokio::time::sleep(pause), if until == Until::Stopped => {
                 let now = self.store.now();
+                let poll = self.worker.settings.poll_interval;
                 let rung = self.alarms.ring(now);
-                if rung || pause >= self.worker.settings.poll_interval {
+                if rung || pause >= poll || now - self.polled_at >= micros(poll) {
+                    self.polled_at = now;
                     self.look = true;
                     self.floor.look_everywhere();
                 }
@@ -340,15 +353,28 @@ impl Foreman {
         if until == Until::Done {
             return Duration::ZERO;
         }
+        let poll = self.worker.settings.poll_interval;
+        // What it brings back goes on from here.
+        if self.errand.is_some() || self.waiting.is_some() {
+            return poll;
+        }
         let now = self.store.now();
+        let paced = self.looked_at.map(|at| at + PACE);
+        let next_look = paced.filter(|at| self.look && *at > now);
+        let next_poll = self.polled_at.saturating_add(micros(poll));
         let renew = self
             .floor
             .first_end()
             .map(|end| end - self.store.lease() / 3 * 2);
-        let times = [self.alarms.next(), self.floor.next_give_back(), renew];
+        let times = [
+            self.alarms.next(),
+            self.floor.next_give_back(),
+            renew,
+            next_look,
+            Some(next_poll),
+        ];
         let first = times.into_iter().flatten().min();
         let left = first.map(|at| Duration::from_micros(u64::try_from(at - now).unwrap_or(0)));
-        let poll = self.worker.settings.poll_interval;
         left.map_or(poll, |left| left.max(Duration::from_millis(1)).min(poll))
     }
 
@@ -363,10 +389,10 @@ impl Foreman {
                 self.marks.push((row, *mark));
             }
             Verdict::Rest(wait) => {
-                let wait = Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX);
                 self.floor.let_go(&row);
                 self.rests.retain(|(lane, _)| *lane != row.lane);
-                self.rests.push((row.lane, now.saturating_add(wait)));
+                self.rests
+                    .push((row.lane, now.saturating_add(micros(wait))));
             }
         }
     }
@@ -493,6 +519,10 @@ impl Drop for ReportBack {
             self.to.send((row, settled)).ok();
         }
     }
+}
+
+fn micros(time: Duration) -> Micros {
+    Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
 }
 
 /// Waits for an errand, for ever when there is none.
