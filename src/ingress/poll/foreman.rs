@@ -3,21 +3,19 @@
 //! While rows run, the next are fetched and the last are marked. Marks that gather while the
 //! database is busy go into the next transaction together.
 
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::floor::{Floor, Look, RowInHand};
+use super::errand::{Brought, Errand, Found, Marks, Report, ReportBack, micros, of};
+use super::floor::{Floor, Look};
 use super::judge::{Verdict, judge};
 use super::{Alarms, Turn, Worker};
 use crate::error::{Error, Result};
-use crate::pipeline::{Outcome, Settled};
 use crate::store::events::{DueEvent, Wanted};
 use crate::store::marks::{Mark, mark};
 use crate::store::{LANES, LaneKind, Lease, Micros, Store};
@@ -42,19 +40,6 @@ pub(super) enum Until {
     /// When what was due at first has run.
     Done,
 }
-
-/// What an errand to the database brought back.
-enum Brought {
-    Lanes(Result<Vec<Lease>>, usize),
-    Renewed(Vec<Lease>, Result<Vec<Lease>>),
-    Others(Result<usize>),
-    Done(Result<()>),
-}
-
-type Errand<T> = Option<BoxFuture<'static, T>>;
-type Report = (RowInHand, Settled);
-type Found = (Look, Result<Vec<DueEvent>>);
-type Marks = Vec<(RowInHand, Mark)>;
 
 /// One loop's state.
 pub(super) struct Foreman {
@@ -175,10 +160,7 @@ impl Foreman {
             let Some(row) = self.floor.start(now) else {
                 return;
             };
-            let report = ReportBack {
-                row: Some(Arc::clone(&row)),
-                to: self.reporter.clone(),
-            };
+            let report = ReportBack::new(Arc::clone(&row), self.reporter.clone());
             let run = self.worker.rows.run(row);
             self.runs.spawn(async move { report.send(run.await) });
         }
@@ -492,45 +474,4 @@ impl Foreman {
             tracing::info!("the events table is reached again");
         }
     }
-}
-
-/// Sends a row's report, also when its run was cut off.
-struct ReportBack {
-    row: Option<RowInHand>,
-    to: UnboundedSender<Report>,
-}
-
-impl ReportBack {
-    fn send(mut self, settled: Settled) {
-        if let Some(row) = self.row.take() {
-            self.to.send((row, settled)).ok();
-        }
-    }
-}
-
-impl Drop for ReportBack {
-    fn drop(&mut self) {
-        if let Some(row) = self.row.take() {
-            let outcome = Outcome::Retry(Outcome::SOON);
-            let settled = Settled {
-                outcome,
-                failure: None,
-            };
-            self.to.send((row, settled)).ok();
-        }
-    }
-}
-
-fn micros(time: Duration) -> Micros {
-    Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
-}
-
-/// Waits for an errand, for ever when there is none.
-async fn of<T>(errand: &mut Errand<T>) -> T {
-    let Some(work) = errand else {
-        return pending().await;
-    };
-    let brought = work.await;
-    *errand = None;
-    brought
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::errand::micros;
 use super::row::correlation_id;
 use crate::error::Class;
 use crate::pipeline::{Failed, Outcome, Settled};
@@ -96,10 +97,6 @@ fn wait(attempts: i32, jitter: f64) -> Duration {
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(20);
     let full = FIRST_WAIT.saturating_mul(1 << doublings).min(LAST_WAIT);
     full.mul_f64(0.5 + jitter / 2.0)
-}
-
-fn micros(wait: Duration) -> Micros {
-    Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX)
 }
 
 fn letter(row: &DueEvent, failed: &Failed, attempts: i32, now: Micros) -> NewDeadLetter {
