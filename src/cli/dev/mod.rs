@@ -279,9 +279,17 @@ fn next_steps(world: &World, paint: Paint) -> String {
             "cargo run -- send examples/events/malformed.json; cargo run -- dead-letters list"
                 .to_owned(),
         ),
+        (
+            "an event of the community",
+            "cargo run -- send examples/events/community/user_verified.json".to_owned(),
+        ),
         ("what waits", "cargo run -- status".to_owned()),
         ("break things", "cargo run -- dev --chaos".to_owned()),
     ]);
+    if let Some(database) = &world.database {
+        let produce = format!("DATABASE_URL={} scripts/produce-events.sh", database.url());
+        steps.push(("a hundred of them, into the table", produce));
+    }
     let mut out = format!("\n{}\n", paint.ink(Ink::Bold, "Go on in another terminal:"));
     for (about, command) in steps {
         let about = paint.ink(Ink::Dim, &format!("# {about}"));
