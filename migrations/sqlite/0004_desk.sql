@@ -22,6 +22,7 @@ CREATE TABLE redrive_items (
 );
 CREATE INDEX redrive_items_due ON redrive_items (redrive_id, n) WHERE state < 2;
 CREATE INDEX redrive_items_event ON redrive_items (event_id);
+CREATE INDEX redrives_over ON redrives (updated_at) WHERE state <> 'running';
 
 -- What an operator has in hand when something went wrong: an id out of somebody's log.
 CREATE INDEX event_dead_letters_message ON event_dead_letters (message_id) WHERE message_id IS NOT NULL;

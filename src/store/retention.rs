@@ -67,7 +67,7 @@ macro_rules! rule {
     };
 }
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 10] = [
     rule!("inbox", "event_id, handler, generation", "t.state IN (2, 3) AND t.ended_at < $1",
         owed "t.event_id", DEDUPE_WINDOW),
     rule!("events", "seq", "t.processed AND t.processed_at < $1",
@@ -86,6 +86,20 @@ const RULES: [Rule; 8] = [
         "event_dead_letters",
         "seq",
         "t.status <> 'open' AND t.decided_at < $1",
+        Duration::ZERO
+    ),
+    rule!(
+        "redrive_items",
+        "redrive_id, n",
+        "t.redrive_id IN (SELECT r.id FROM redrives AS r WHERE r.state <> 'running' \
+         AND r.updated_at < $1 ORDER BY r.updated_at LIMIT 50)",
+        Duration::ZERO
+    ),
+    rule!(
+        "redrives",
+        "id",
+        "t.state <> 'running' AND t.updated_at < $1 AND NOT EXISTS \
+         (SELECT 1 FROM redrive_items AS i WHERE i.redrive_id = t.id)",
         Duration::ZERO
     ),
     // A change that is older than this does not come any more.

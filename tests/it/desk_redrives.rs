@@ -383,7 +383,7 @@ async fn a_corrected_copy_runs_under_a_new_id(database: TestDatabase) {
     assert_eq!(edited, again);
     yard.run().await;
     assert_eq!(yard.over(&edited.redrive_id).await.redrive.done, 1);
-    assert_eq!(yard.shipped.runs(), [edited.event_id.clone()]);
+    assert_eq!(yard.shipped.runs(), [edited.event_id.as_str()]);
 
     let expected = [("e1", "redriven"), (edited.event_id.as_str(), "redriven")];
     assert_eq!(statuses(&yard).await, pairs(&expected));

@@ -36,6 +36,7 @@ mod decode_rows;
 mod desk_dead_letters;
 mod desk_explain;
 mod desk_kit;
+mod desk_plans;
 mod desk_redrives;
 mod desk_replays;
 mod door;

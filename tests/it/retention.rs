@@ -316,6 +316,15 @@ async fn a_sweep_that_finds_little_reads_little() {
              SELECT gen_random_uuid(), gen_random_uuid(), 't', '{{}}', 'm', 1, now(), n, \
              CASE WHEN n % 2 = 0 THEN 'open' ELSE 'discarded' END, {at} {series}"
         ),
+        format!(
+            "INSERT INTO redrives (id, kind, query, mode, per_second, last_seq, next_seq, total, \
+             state, actor, reason, created_at, updated_at) SELECT n, 'replay', '{{}}', 'force', 1, \
+             1, 1, 1, 'finished', 'a', 'r', {at}, {at} {series}"
+        ),
+        format!(
+            "INSERT INTO redrive_items (redrive_id, n, item_id, event_id, aggregate, state, at) \
+             SELECT n, 1, n, n, n, 2, {at} {series}"
+        ),
         "VACUUM ANALYZE".to_owned(),
     ] {
         execute(&store, &sql).await;

@@ -123,11 +123,9 @@ impl Builder {
             .app
             .config(sandbox.config().unwrap())
             .publisher(Arc::new(flaky));
-        let app = app
-            .handlers(hookyard::handlers::register)
-            .build()
-            .await
-            .unwrap();
+        let app = app.handlers(hookyard::handlers::register);
+        // Boxed, or every test's future would hold all of it.
+        let app = Box::pin(app.build()).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let running = app.start(listener).unwrap();
         let client = loopback_client(Duration::from_secs(60)).unwrap();
