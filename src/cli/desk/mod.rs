@@ -2,6 +2,7 @@
 //! service is down.
 
 mod dead_letters;
+mod decide;
 mod edit;
 mod explain;
 mod moment;
@@ -10,6 +11,7 @@ mod replay;
 mod status;
 mod text;
 mod watch;
+mod which;
 
 use std::process::ExitCode;
 
