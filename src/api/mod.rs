@@ -5,6 +5,7 @@ mod admin;
 mod connection;
 mod dead_letters;
 mod edge;
+mod erasure;
 mod error;
 mod health;
 mod inquiry;
@@ -122,6 +123,7 @@ pub fn router(state: ApiState, doors: Router) -> Router {
         .route("/redrives/{id}", get(redrives::show))
         .route("/redrives/{id}/abort", post(redrives::abort))
         .route("/replay", post(redrives::replay))
+        .route("/erasures", post(erasure::erase))
         .route("/process-event", post(work::process_event))
         .route("/process-batch", post(work::process_batch))
         .with_state(Arc::new(state))

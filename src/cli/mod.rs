@@ -91,6 +91,12 @@ enum Command {
     Status(desk::StatusArgs),
     /// Show who changed what through the desk, and why.
     Audit(desk::AuditArgs),
+    /// Take out what was kept about somebody, wherever it is mentioned, or about one event.
+    ///
+    /// Payloads, original bytes, attributes and keys go; ids, times and outcomes stay. What waits
+    /// in the `events` table about them is not run any more, open dead letters are discarded.
+    /// Backups, what was published and the team's own tables are not touched.
+    Erase(desk::EraseArgs),
     /// Show which handlers take which events.
     Handlers(handlers::HandlersArgs),
     /// Make Hasura's triggers fit the handlers, and the operations Hasura's schema.
@@ -140,6 +146,7 @@ async fn run(command: Command) -> Result<ExitCode, BoxError> {
         Command::Redrives(command) => desk::redrives(command).await,
         Command::Replay(args) => desk::replay(*args).await,
         Command::Explain(args) => desk::explain(&args).await,
+        Command::Erase(args) => desk::erase(args).await,
         Command::Status(args) => desk::status(&args).await,
         Command::Audit(args) => desk::audit(&args).await,
         Command::Handlers(args) => handlers::handlers(&args),

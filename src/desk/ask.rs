@@ -164,3 +164,16 @@ pub struct StartReplay {
     /// How many the dry run showed. When there are more now, nothing begins.
     pub expected: Option<i64>,
 }
+
+/// Takes out what was kept about an event or a subject.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Erase {
+    /// The event's id.
+    pub event_id: Option<String>,
+    /// What identifies the subject wherever it is mentioned: a row's id, a mail address. At least
+    /// 6 bytes.
+    pub subject: Option<String>,
+    /// Only count.
+    pub dry_run: bool,
+}

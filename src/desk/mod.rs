@@ -11,6 +11,7 @@ mod audit;
 mod check;
 mod dead_letters;
 mod edit;
+mod erase;
 mod error;
 mod explain;
 mod redrives;
@@ -19,13 +20,13 @@ mod status;
 
 pub use answer::{
     AuditEntry, AuditPage, DeadLetter, DeadLetterDetail, DeadLetterPage, DeadLettersStatus,
-    Discarded, Edited, Emission, EventStory, EventsStatus, Explanation, Failure, Group,
+    Discarded, Edited, Emission, Erased, EventStory, EventsStatus, Explanation, Failure, Group,
     InboxStatus, Kept, LaneStatus, OutboxStatus, Payload, Redrive, RedriveDetail, RedriveItem,
     RedrivePreview, Repeat, ReplayPreview, ReplayedEvent, ReplayedHandler, Run, Share, Status,
 };
 pub use ask::{
-    By, DeadLetterFilter, Discard, Edit, EventFilter, Page, RunMode, SideEffects, StartRedrive,
-    StartReplay,
+    By, DeadLetterFilter, Discard, Edit, Erase, EventFilter, Page, RunMode, SideEffects,
+    StartRedrive, StartReplay,
 };
 pub use error::{DeskError, DeskResult};
 pub use runner::Runner;

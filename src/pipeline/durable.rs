@@ -6,7 +6,7 @@ use super::dead_letters::Cause;
 use super::inbox::{Earlier, Guard};
 use super::ledger::{Answer, Lease, failure, lease_lost};
 use super::outcome::Before;
-use super::repeats::{Repeat, claim_key, earlier, facts_of};
+use super::repeats::{Repeat, claim_key, earlier, facts_of, marks_of};
 use super::run::{Finished, Job, cause, retry};
 use super::{Effects, Outcome, Pipeline, Repeated};
 use crate::clock::Elapsed;
@@ -129,7 +129,7 @@ impl Pipeline {
     /// Decides what to do with an event that the database says was run before.
     async fn ended_before(&self, job: &Job<'_>, ended: &Ended) -> Result<Hold, Over> {
         let before = earlier(ended, job.event);
-        let kind = Repeat::judge(job.event, &before, self.parts.clock.now());
+        let kind = Repeat::judge(&marks_of(job.event), &before, self.parts.clock.now());
         match kind {
             Repeat::IdReuse => return Err(self.bury_reuse(job).await),
             Repeat::OperatorRedelivery
@@ -226,8 +226,17 @@ impl Pipeline {
             Ok(finished) => {
                 let outcome = Outcome::from(finished.completion);
                 let end = self.end_well(job, &hold, finished, trace);
+                let (writes, events) = (end.writes.len(), end.outbox.len());
                 match self.end(job, &hold, end).await {
                     Ok(Kept::Done) => {
+                        tracing::debug!(
+                            target: "hookyard::step",
+                            step = "committed",
+                            detail = %format_args!(
+                                "{}: completion, {writes} writes, {events} events to publish",
+                                job.handler()
+                            ),
+                        );
                         close(hold);
                         return (outcome, None);
                     }
@@ -286,6 +295,7 @@ impl Pipeline {
             reason,
             writes: finished.writes,
             outbox: egress.outbox_rows(finished.emitted, job.event, trace),
+            mark: self.mark_of(job),
             dead_letter: None,
         }
     }
@@ -301,6 +311,7 @@ impl Pipeline {
             reason: Some(cause.code.to_string()),
             writes: Vec::new(),
             outbox: letters.outbox_of_event(job.event, cause),
+            mark: None,
             dead_letter: Some(row),
         }
     }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::When;
+use super::{Stale, When};
 use crate::clients::Call;
 use crate::clients::chargebee::{Chargebee, ChargebeeCalls};
 use crate::clients::hasura::{Hasura, HasuraCalls};
@@ -45,6 +45,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether a replay of processed events runs it; `Skip` for what must not happen again, such
     /// as a mail to a customer.
     const REPLAY: Repeated = Repeated::Run;
+
+    /// What to do with a change of a row when a newer one was handled before.
+    const STALE: Stale = Stale::Run;
 
     /// Where its effects are. [`Effects::Transaction`] saves a write for every event.
     const EFFECTS: Effects = Effects::Anywhere;

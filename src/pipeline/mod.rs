@@ -12,6 +12,7 @@ mod outcome;
 mod registry;
 mod repeats;
 mod run;
+mod stale;
 mod unrouted;
 
 use std::panic::AssertUnwindSafe;
@@ -29,11 +30,13 @@ pub use inbox::{Claim, Earlier, Ending, Guard, Inbox, Marks, Waiter};
 pub use ledger::Ledger;
 pub use outcome::{Before, Outcome};
 pub use registry::{HandlerInfo, Registration, Registry, RegistryError, Routes, When};
+pub use stale::Stale;
 pub use unrouted::UnroutedInfo;
 
 /// Statements of the handlers of community events, which name no other folder.
 pub use crate::store::community;
 
+use crate::clients::Steps;
 use crate::clock::{Deadline, SharedClock};
 use crate::config::WorkConfig;
 use crate::egress::Egress;
@@ -252,6 +255,7 @@ impl Pipeline {
                     budget: &budget,
                     mode: terms.mode,
                     source: terms.source,
+                    steps: Steps::default(),
                 };
                 match routes.as_slice() {
                     [] => vec![Ran::skipped("no handler is to run it again")],

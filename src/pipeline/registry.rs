@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::handler::{Completion, Context, Effects, Handler, Payload, Repeated};
+use super::stale::Stale;
 use crate::error::Result;
 use crate::event::{Body, Event, Op};
 
@@ -142,6 +143,7 @@ pub struct Registration {
     on_redelivery: Repeated,
     replay: Repeated,
     effects: Effects,
+    stale: Stale,
     handler: Box<dyn AnyHandler>,
 }
 
@@ -163,6 +165,11 @@ impl Registration {
     /// Returns whether replays run it.
     pub fn replay(&self) -> Repeated {
         self.replay
+    }
+
+    /// Returns what it does with a change when a newer one was handled before.
+    pub fn stale(&self) -> Stale {
+        self.stale
     }
 
     /// Returns where its effects are.
@@ -254,6 +261,7 @@ impl Registry {
             on_redelivery: H::ON_REDELIVERY,
             replay: H::REPLAY,
             effects: H::EFFECTS,
+            stale: H::STALE,
             handler: Box::new(handler),
         });
         for event in H::EVENTS {

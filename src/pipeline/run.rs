@@ -12,8 +12,8 @@ use super::inbox::{Claim, Ending, Guard};
 use super::outcome::{Before, Ran};
 use super::registry::Registration;
 use super::repeats::{Repeat, marks_of};
-use super::{Budget, Completion, Context, Outcome, Pipeline};
-use crate::clients::Call;
+use super::{Budget, Completion, Context, Outcome, Pipeline, stale};
+use crate::clients::{Call, Steps};
 use crate::egress::Emitted;
 use crate::error::{Class, Error};
 use crate::event::{Event, TraceContext};
@@ -32,6 +32,8 @@ pub(super) struct Job<'a> {
     pub(super) mode: Mode,
     /// Where the event came from, for its dead letter.
     pub(super) source: &'static str,
+    /// What upstreams have confirmed in this run.
+    pub(super) steps: Steps,
 }
 
 impl Job<'_> {
@@ -133,14 +135,15 @@ impl Pipeline {
             event.claim_id()
         };
         let again = durable && (job.is_again() || event.is_redriven());
+        let marks = marks_of(event);
         let claim = |again| {
             let inbox = &self.parts.inbox;
-            inbox.claim(job.handler(), &id, marks_of(event), again)
+            inbox.claim(job.handler(), &id, marks, again)
         };
         let mut claimed = claim(again);
         if let Claim::Done(earlier) = &claimed {
             let now = self.parts.clock.now();
-            match Repeat::judge(event, earlier, now) {
+            match Repeat::judge(&marks, earlier, now) {
                 Repeat::IdReuse if !durable => self.warn_of_reuse(job),
                 // The database has to be asked again, or told more than can be told in passing.
                 Repeat::IdReuse | Repeat::OperatorRedelivery if durable => claimed = claim(true),
@@ -206,6 +209,13 @@ impl Pipeline {
             ..
         } = job;
         self.refuse_loop(job)?;
+        if self.is_stale(job).await? {
+            return Ok(Finished {
+                completion: Completion::Skipped(stale::REASON),
+                emitted: Vec::new(),
+                writes: Vec::new(),
+            });
+        }
         let call = Call {
             event_id: event.id.clone(),
             generation: hold.generation(),
@@ -214,6 +224,7 @@ impl Pipeline {
             deadline: budget.work.clone(),
             trace: *trace,
             tracer: self.parts.tracer.clone(),
+            steps: job.steps.clone(),
         };
         let durable = self.parts.ledger.is_some();
         let services = Arc::clone(&self.parts.services);
@@ -289,8 +300,13 @@ pub(super) fn retry(error: &Error) -> Outcome {
 
 /// Says why a handler gave up.
 pub(super) fn cause(job: &Job<'_>, error: &Error, trace: &TraceContext) -> Cause {
+    let steps = job.steps.before(error);
+    let mut reason = error.to_string();
+    if !steps.is_empty() {
+        reason = format!("{reason}; done before: {}", steps.join(", "));
+    }
     Cause {
-        reason: error.to_string(),
+        reason,
         class: error.class(),
         code: error.code(),
         handler: Some(job.handler()),

@@ -3,6 +3,7 @@
 use super::dead_letters::{self, NewDeadLetter};
 use super::inbox::{Facts, RunKey};
 use super::outbox::{self, OutboxRow};
+use super::subjects::{self, Mark};
 use super::write::{self, Write};
 use super::{Store, Tx, ends};
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ pub struct End {
     pub writes: Vec<Write>,
     /// What is to be published.
     pub outbox: Vec<OutboxRow>,
+    /// Which change of a row is handled now, when the handler wants older ones skipped.
+    pub mark: Option<Mark>,
     /// What is left of it, when it failed for good.
     pub dead_letter: Option<NewDeadLetter>,
 }
@@ -186,6 +189,15 @@ async fn once(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
     for (step, _) in steps.iter().zip(&kept).filter(|(_, kept)| **kept) {
         rest(&mut tx, step, now, &mut outbox).await?;
     }
+    let marks: Vec<&Mark> = steps
+        .iter()
+        .zip(&kept)
+        .filter_map(|(step, kept)| match step {
+            Step::End(end) if *kept => end.mark.as_ref(),
+            _ => None,
+        })
+        .collect();
+    subjects::mark(&mut tx, marks, now).await?;
     // Last, because it takes the locks that keep rows of one lane in the order of their commits.
     if !outbox.is_empty() {
         outbox::insert(&mut tx, &outbox, now).await?;

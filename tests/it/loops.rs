@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hookyard::event::Change;
 
 use crate::clients_support::{Peer, Run, ok};
-use crate::support::{Behaviour, Probe, TestApp, contract_event, probe_event};
+use crate::support::{
+    Behaviour, Probe, TestApp, TestDatabase, both_databases, contract_event, probe_event, texts,
+};
 
 /// A handler with the mistake the guard is for: it answers every change of a row with another.
 #[derive(Clone, Default)]
@@ -65,6 +67,24 @@ async fn a_handler_that_answers_its_own_writes_is_stopped() {
         .map(|letter| letter.attribute("hookyard-error-code"))
         .collect();
     assert_eq!(codes, [Some("event_loop")]);
+}
+
+both_databases!(a_stopped_loop_is_one_dead_letter_at_the_desk);
+
+async fn a_stopped_loop_is_one_dead_letter_at_the_desk(database: TestDatabase) {
+    let restless = Restless::default();
+    let app = TestApp::builder().database(&database);
+    let app = app.handler(restless.clone()).start().await;
+    app.sandbox.push_to(app.running.address);
+    app.sandbox.fire_triggers();
+
+    app.push(&contract_event("loop", "draft", "signed")).await;
+    app.sandbox.pusher().idle().await;
+
+    assert_eq!(restless.0.load(Ordering::SeqCst), 9);
+    let sql = "SELECT handler || ' ' || error_code || ' ' || status FROM event_dead_letters";
+    let letters = texts(&database.store().await, sql).await;
+    assert_eq!(letters, ["restless event_loop open"]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod dead_letters;
 mod decide;
 mod edit;
+mod erase;
 mod explain;
 mod moment;
 mod redrives;
@@ -27,6 +28,7 @@ use crate::pipeline::Registry;
 use crate::store::Store;
 
 pub(super) use dead_letters::{DeadLettersCommand, dead_letters};
+pub(super) use erase::{EraseArgs, erase};
 pub(super) use explain::{ExplainArgs, explain};
 pub(super) use redrives::{AuditArgs, RedrivesCommand, audit, redrives};
 pub(super) use replay::{ReplayArgs, replay};
@@ -89,7 +91,12 @@ fn user() -> String {
 /// # Errors
 /// What is wrong with the configuration.
 fn open() -> Result<Desk, BoxError> {
-    let config = StoreConfig::from_env()?;
+    // The database of a running `hookyard dev`, when nobody names another.
+    #[cfg(feature = "sandbox")]
+    let dev = crate::cli::dev::DevState::own_database();
+    #[cfg(not(feature = "sandbox"))]
+    let dev: Option<String> = None;
+    let config = StoreConfig::from_env_or(dev.as_deref())?;
     let store = Store::connect(&config, SystemClock::shared())?;
     let mut registry = Registry::new();
     crate::handlers::register(&mut registry)?;
