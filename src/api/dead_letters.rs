@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::access::Caller;
 use super::error::ApiError;
-use super::request::{Fields, Query, segment};
+use super::request::{Fields, Nothing, Query, change, segment};
 use super::{ApiState, DeskApi};
 use crate::desk::{DeadLetterFilter, Discard, Edit, StartRedrive};
 
@@ -61,7 +61,7 @@ pub(super) async fn show(
     let id = segment(id, &caller)?;
     let mut query = Query::of(&uri, &caller.request_id)?;
     let show: Show = query.take(&["payload"])?;
-    let _nothing_else: super::request::Nothing = query.rest()?;
+    let _nothing_else: Nothing = query.rest()?;
     let payload = show.payload == Some(true);
     if payload {
         caller.may_see_payloads()?;
@@ -146,7 +146,7 @@ pub(super) async fn discard_one(
     let id = segment(id, &caller)?;
     let desk = &DeskApi::of(&state, &caller)?.desk;
     let by = caller.because(fields.reason()?);
-    let _nothing_else: super::request::Nothing = fields.rest()?;
+    let _nothing_else: Nothing = fields.rest()?;
     let ask = Discard {
         select: DeadLetterFilter {
             ids: vec![id],
@@ -172,16 +172,4 @@ pub(super) async fn edit(
     let ask: Edit = fields.rest()?;
     let answer = desk.edit(&id, &ask, &by).await;
     caller.answer(StatusCode::ACCEPTED, answer)
-}
-
-/// Begins every route that changes something: token, right, then body.
-pub(super) async fn change(
-    state: &ApiState,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<(Caller, Fields), ApiError> {
-    let caller = Caller::of(state, headers)?;
-    caller.may_change()?;
-    let fields = Fields::of(state, headers, body, &caller.request_id).await?;
-    Ok((caller, fields))
 }

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
-use super::dead_letters::change;
 use super::error::ApiError;
+use super::request::change;
 use super::{ApiState, DeskApi};
 use crate::desk::Erase;
 

@@ -10,9 +10,8 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde_json::json;
 
 use super::access::Caller;
-use super::dead_letters::change;
 use super::error::ApiError;
-use super::request::{Fields, Nothing, Query, segment};
+use super::request::{Fields, Nothing, Query, change, segment};
 use super::{ApiState, DeskApi};
 use crate::desk::StartReplay;
 

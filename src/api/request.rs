@@ -195,6 +195,18 @@ impl Fields {
     }
 }
 
+/// Begins every route that changes something: token, right, then body.
+pub(super) async fn change(
+    state: &ApiState,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Caller, Fields), ApiError> {
+    let caller = Caller::of(state, headers)?;
+    caller.may_change()?;
+    let fields = Fields::of(state, headers, body, &caller.request_id).await?;
+    Ok((caller, fields))
+}
+
 /// Nothing more is taken.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

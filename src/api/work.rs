@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::access::Caller;
-use super::dead_letters::change;
 use super::error::ApiError;
-use super::request::{Fields, Nothing};
+use super::request::{Fields, Nothing, change};
 use super::{ApiState, DeskApi};
 use crate::error::Error;
 

@@ -23,7 +23,8 @@ const LOOKS: [&str; 10] = [
 ];
 
 /// Every route that changes something.
-const CHANGES: [&str; 9] = [
+const CHANGES: [&str; 10] = [
+    "/erasures",
     "/dead-letters/redrive",
     "/dead-letters/discard",
     "/dead-letters/0c282ca4-c204-4a79-aa07-89d93eb93eff/redrive",
@@ -405,7 +406,7 @@ async fn requests_that_cannot_be_meant_are_told_which_field(database: TestDataba
 async fn every_change_needs_a_reason(database: TestDatabase) {
     let app = app(&database).await;
     let operator = Operator::with(&app, "new");
-    for path in &CHANGES[..7] {
+    for path in &CHANGES[..8] {
         for reason in [
             json!(null),
             json!(""),

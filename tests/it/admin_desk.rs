@@ -4,7 +4,9 @@ use std::process::Output;
 use std::time::Duration;
 
 use hookyard::sandbox::ADMIN_TOKEN;
+use hookyard::store::Pool;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use tokio::process::Command;
 
 use crate::admin_access::Operator;
@@ -18,6 +20,7 @@ both_databases!(
     the_command_line_does_the_same_while_the_service_is_down,
     the_command_line_changes_nothing_unasked,
     tables_are_made_by_hand_and_only_once,
+    an_event_of_the_table_runs_when_it_is_asked_for,
 );
 
 const CANARY: &str = "canary-in-a-row";
@@ -344,4 +347,53 @@ async fn tables_are_made_by_hand_and_only_once(database: TestDatabase) {
         "{second}"
     );
     assert_eq!(ask(&database, &["status"]).await["dead_letters"]["open"], 0);
+}
+
+async fn an_event_of_the_table_runs_when_it_is_asked_for(database: TestDatabase) {
+    // It does not work off the table by itself.
+    let app = app(&database, 0).await;
+    let id = uuid::Uuid::new_v4();
+    let sql = format!(
+        "INSERT INTO events (id, event_type, payload, next_attempt_at) \
+         VALUES ('{id}', 'probes.update', '{{}}', {})",
+        i64::MAX
+    );
+    match database.store().await.pool() {
+        Pool::Sqlite { write, .. } => {
+            sqlx::query(AssertSqlSafe(sql))
+                .execute(write)
+                .await
+                .unwrap();
+        }
+        Pool::Postgres(pool) => {
+            sqlx::query(AssertSqlSafe(sql)).execute(pool).await.unwrap();
+        }
+    }
+    let body = json!({"event_id": id});
+
+    let answer = operator(&app).post("/process-event", &body).await;
+
+    let started = json!({"success": true, "message": "Event processing started", "event_id": id});
+    assert_eq!((answer.status.as_u16(), answer.json()), (202, started));
+    for _ in 0..2000 {
+        let story = operator(&app).get(&format!("/explain/{id}")).await.json();
+        if story["events"][0]["kept"]["status"] == "done" {
+            let again = operator(&app).post("/process-event", &body).await;
+            assert_eq!(
+                (again.status.as_u16(), &again.json()["error"]["code"]),
+                (409, &json!("already_processed"))
+            );
+            let nobody = json!({"event_id": uuid::Uuid::new_v4()});
+            assert_eq!(
+                operator(&app).post("/process-event", &nobody).await.status,
+                404
+            );
+            let batch = operator(&app).post("/process-batch", &json!({})).await;
+            let started = json!({"success": true, "message": "Batch processing started"});
+            assert_eq!((batch.status.as_u16(), batch.json()), (202, started));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it did not run");
 }

@@ -269,7 +269,7 @@ fn letter(letter: &DeadLetter, paint: Paint) -> Node {
         paint.ink(ink, &safe(&letter.status)),
         safe(&letter.error_message),
     ];
-    words.extend(letter.note.as_ref().map(|note| cut(note, 60)));
+    words.extend(letter.note.as_ref().map(|note| cut(note, 120)));
     let line = format!(
         "{at}  dead letter {}: {}",
         safe(&letter.id),

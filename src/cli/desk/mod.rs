@@ -2,6 +2,7 @@
 //! service is down.
 
 mod dead_letters;
+mod decide;
 mod edit;
 mod erase;
 mod explain;
@@ -11,6 +12,7 @@ mod replay;
 mod status;
 mod text;
 mod watch;
+mod which;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::dead_letters::shares;
+use super::decide::shares;
 use super::moment::moment;
 use super::text::{Facts, count, cut, indent, or_dash, safe, time};
 use super::watch::{leave, watch};
