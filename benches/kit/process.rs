@@ -128,6 +128,11 @@ impl Server {
         }
     }
 
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks the server to end and waits until it has.
     pub(crate) fn terminate(mut self) {
         let pid = self.child.id().to_string();

@@ -134,13 +134,13 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<ExitCode, BoxError> {
     match command {
-        Command::Serve => serve::serve().await,
+        Command::Serve => Box::pin(serve::serve()).await,
         Command::Check(args) => check::check(&args).await,
         #[cfg(feature = "sandbox")]
-        Command::Dev(args) => dev::dev(args).await,
+        Command::Dev(args) => Box::pin(dev::dev(args)).await,
         #[cfg(feature = "sandbox")]
         Command::Send(args) => send::send(*args).await,
-        Command::Bridge => bridge::bridge().await,
+        Command::Bridge => Box::pin(bridge::bridge()).await,
         Command::Migrate(args) => migrate::migrate(&args).await,
         Command::DeadLetters(command) => desk::dead_letters(*command).await,
         Command::Redrives(command) => desk::redrives(command).await,

@@ -49,6 +49,7 @@ pub struct Request {
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
     pub(super) repeatable: bool,
+    pub(super) writes: bool,
 }
 
 impl Request {
@@ -60,6 +61,7 @@ impl Request {
             headers: HeaderMap::new(),
             body: None,
             repeatable: true,
+            writes: false,
         }
     }
 
@@ -76,6 +78,7 @@ impl Request {
             headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]),
             body: Some(body.into()),
             repeatable: false,
+            writes: true,
         }
     }
 
@@ -102,6 +105,15 @@ impl Request {
     pub fn repeatable(self) -> Self {
         Self {
             repeatable: true,
+            ..self
+        }
+    }
+
+    /// Says that the request changes nothing, though it is a POST.
+    #[must_use]
+    pub fn reading(self) -> Self {
+        Self {
+            writes: false,
             ..self
         }
     }

@@ -144,8 +144,14 @@ impl Upstream {
         let mut span = self.span(call, step, &request, &trace);
         let work = self.tries(call, step, &request, &read, &mut span);
         let result = work.instrument(lines).await;
-        if let Err(error) = &result {
-            span.fail(error.code().as_str());
+        match &result {
+            Ok(_) if request.writes => {
+                let method = request.method.as_str();
+                let what = bare(step, method);
+                call.steps.note(self.service, format!("{method} {what}"));
+            }
+            Ok(_) => {}
+            Err(error) => span.fail(error.code().as_str()),
         }
         span.end();
         result

@@ -9,6 +9,7 @@ mod breaker;
 mod exchange;
 mod retry;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -38,6 +39,36 @@ pub struct Call {
     pub trace: TraceContext,
     /// Records the calls.
     pub tracer: Tracer,
+    /// What upstreams have confirmed so far.
+    pub steps: Steps,
+}
+
+/// The writes of one run that upstreams have confirmed: whoever decides about a run that failed
+/// half-way wants to know what was done. Names of steps only, no ids.
+#[derive(Debug, Clone, Default)]
+pub struct Steps(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+impl Steps {
+    fn note(&self, service: &'static str, step: String) {
+        self.lock().push((service, step));
+    }
+
+    /// Lists what was confirmed before a run ended with `error`, in order.
+    pub fn before(&self, error: &Error) -> Vec<String> {
+        let mut steps = self.lock().clone();
+        // A write that found nothing to change was answered well and has done nothing.
+        if let Error::NotFound { service, .. } = error
+            && steps.last().is_some_and(|(last, _)| last == service)
+        {
+            steps.pop();
+        }
+        let spell = |(service, step): (&str, String)| format!("{service} {step}");
+        steps.into_iter().map(spell).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Call {
@@ -51,6 +82,7 @@ impl Call {
             deadline: Deadline::after(clock, CHECK_BUDGET),
             trace: TraceContext::new_root(),
             tracer: Tracer::off(),
+            steps: Steps::default(),
         })
     }
 

@@ -133,7 +133,20 @@ impl StoreConfig {
     /// # Errors
     /// [`ConfigError`]; also when there is no `DATABASE_URL`.
     pub fn from_env() -> Result<Self, ConfigError> {
-        let mut reader = Reader::new(&super::environment);
+        Self::from_env_or(None)
+    }
+
+    /// As [`StoreConfig::from_env`], with a database to take when the environment names none.
+    ///
+    /// # Errors
+    /// As [`StoreConfig::from_env`].
+    pub fn from_env_or(url: Option<&str>) -> Result<Self, ConfigError> {
+        let lookup = |name: &str| {
+            let given = super::environment(name).filter(|value| !value.trim().is_empty());
+            let other = url.filter(|_| name == DATABASE_URL.name);
+            given.or_else(|| other.map(str::to_owned))
+        };
+        let mut reader = Reader::new(&lookup);
         let config = Self::read(&mut reader);
         if config.is_none() {
             reader.problem(

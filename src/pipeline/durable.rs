@@ -226,8 +226,17 @@ impl Pipeline {
             Ok(finished) => {
                 let outcome = Outcome::from(finished.completion);
                 let end = self.end_well(job, &hold, finished, trace);
+                let (writes, events) = (end.writes.len(), end.outbox.len());
                 match self.end(job, &hold, end).await {
                     Ok(Kept::Done) => {
+                        tracing::debug!(
+                            target: "hookyard::step",
+                            step = "committed",
+                            detail = %format_args!(
+                                "{}: completion, {writes} writes, {events} events to publish",
+                                job.handler()
+                            ),
+                        );
                         close(hold);
                         return (outcome, None);
                     }

@@ -36,6 +36,7 @@ pub use unrouted::UnroutedInfo;
 /// Statements of the handlers of community events, which name no other folder.
 pub use crate::store::community;
 
+use crate::clients::Steps;
 use crate::clock::{Deadline, SharedClock};
 use crate::config::WorkConfig;
 use crate::egress::Egress;
@@ -254,6 +255,7 @@ impl Pipeline {
                     budget: &budget,
                     mode: terms.mode,
                     source: terms.source,
+                    steps: Steps::default(),
                 };
                 match routes.as_slice() {
                     [] => vec![Ran::skipped("no handler is to run it again")],

@@ -13,7 +13,7 @@ use super::outcome::{Before, Ran};
 use super::registry::Registration;
 use super::repeats::{Repeat, marks_of};
 use super::{Budget, Completion, Context, Outcome, Pipeline, stale};
-use crate::clients::Call;
+use crate::clients::{Call, Steps};
 use crate::egress::Emitted;
 use crate::error::{Class, Error};
 use crate::event::{Event, TraceContext};
@@ -32,6 +32,8 @@ pub(super) struct Job<'a> {
     pub(super) mode: Mode,
     /// Where the event came from, for its dead letter.
     pub(super) source: &'static str,
+    /// What upstreams have confirmed in this run.
+    pub(super) steps: Steps,
 }
 
 impl Job<'_> {
@@ -221,6 +223,7 @@ impl Pipeline {
             deadline: budget.work.clone(),
             trace: *trace,
             tracer: self.parts.tracer.clone(),
+            steps: job.steps.clone(),
         };
         let durable = self.parts.ledger.is_some();
         let services = Arc::clone(&self.parts.services);
@@ -296,8 +299,13 @@ pub(super) fn retry(error: &Error) -> Outcome {
 
 /// Says why a handler gave up.
 pub(super) fn cause(job: &Job<'_>, error: &Error, trace: &TraceContext) -> Cause {
+    let steps = job.steps.before(error);
+    let mut reason = error.to_string();
+    if !steps.is_empty() {
+        reason = format!("{reason}; done before: {}", steps.join(", "));
+    }
     Cause {
-        reason: error.to_string(),
+        reason,
         class: error.class(),
         code: error.code(),
         handler: Some(job.handler()),

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use hookyard::clients::Call;
 use hookyard::clients::chargebee::Chargebee;
 use hookyard::clients::hasura::Hasura;
 use hookyard::clients::http::{Policy, Upstream};
+use hookyard::clients::{Call, Steps};
 use hookyard::clock::{Clock, Deadline, ManualClock, SharedClock};
 use hookyard::config::{ChargebeeConfig, HasuraConfig, ProductCatalog};
 use hookyard::event::{EventId, TraceContext};
@@ -300,6 +300,7 @@ impl Run {
                 )
                 .expect("a traceparent"),
                 tracer: Tracer::off(),
+                steps: Steps::default(),
             },
             metrics: Metrics::new().expect("metrics"),
             clock,

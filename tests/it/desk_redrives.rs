@@ -1,18 +1,20 @@
 //! Redrives of dead letters: once each, from where to where, stopped and resumed.
 
 use hookyard::desk::{DeadLetterFilter, Edit, Page, RunMode, StartRedrive};
+use hookyard::sandbox::Fault;
 use hookyard::store::redrives::{self, Taken};
 use tokio::join;
 
 use crate::desk_kit::{Yard, execute, keep, letter, operator, order};
-use crate::support::{TestDatabase, both_databases};
+use crate::support::{TestDatabase, both_databases, contract_event};
 
 both_databases!(
     a_redriven_event_runs_again_and_its_dead_letter_is_closed,
     c12_two_redrives_of_one_dead_letter_at_once_run_it_once,
     c12_the_same_request_twice_is_one_redrive,
     c12_what_was_done_meanwhile_is_not_run_again_unless_forced,
-    what_fails_again_is_a_new_dead_letter_and_is_not_taken_along,
+    what_fails_again_stays_open_and_is_not_taken_along,
+    a_dead_letter_of_a_used_id_is_not_taken_for_done,
     a_preview_says_what_would_run_and_runs_nothing,
     more_than_expected_begins_nothing,
     an_aborted_redrive_runs_no_further,
@@ -20,6 +22,7 @@ both_databases!(
     what_cannot_be_decoded_stays_open,
     a_busy_upstream_is_tried_again,
     a_corrected_copy_runs_under_a_new_id,
+    u13_a_dead_letter_says_what_was_done_and_its_redrive_does_the_rest,
 );
 
 fn all() -> StartRedrive {
@@ -131,7 +134,7 @@ async fn c12_what_was_done_meanwhile_is_not_run_again_unless_forced(database: Te
     assert_eq!(statuses(&yard).await, pairs(&[("e1", "redriven")]));
 
     let mut another = letter("e1");
-    another.error_code = "id_reuse".to_owned();
+    another.error_code = "shipping_was_wrong".to_owned();
     keep(&yard.store, &[another]).await;
     let ask = StartRedrive {
         mode: RunMode::Force,
@@ -143,7 +146,7 @@ async fn c12_what_was_done_meanwhile_is_not_run_again_unless_forced(database: Te
     assert_eq!(yard.shipped.runs(), ["e1", "e1"]);
 }
 
-async fn what_fails_again_is_a_new_dead_letter_and_is_not_taken_along(database: TestDatabase) {
+async fn what_fails_again_stays_open_and_is_not_taken_along(database: TestDatabase) {
     let yard = Yard::on(&database).await;
     yard.failed_orders(&["e1"]).await;
     yard.refuse(true);
@@ -151,6 +154,15 @@ async fn what_fails_again_is_a_new_dead_letter_and_is_not_taken_along(database: 
     let over = yard.redrive_all().await;
     assert_eq!((over.redrive.total, over.redrive.failed), (1, 1));
     assert_eq!(over.problems[0].outcome, "dead_lettered");
+    assert_eq!(statuses(&yard).await, pairs(&[("e1", "open")]));
+    let force = StartRedrive {
+        mode: RunMode::Force,
+        ..all()
+    };
+    let redrive = yard.desk.redrive(&force, &operator()).await.unwrap();
+    yard.run().await;
+    assert_eq!(yard.over(&redrive.id).await.redrive.failed, 1);
+    // A run of its own has a dead letter of its own.
     assert_eq!(
         statuses(&yard).await,
         pairs(&[("e1", "redriven"), ("e1", "open")])
@@ -162,6 +174,26 @@ async fn what_fails_again_is_a_new_dead_letter_and_is_not_taken_along(database: 
         pairs(&[("e1", "redriven"), ("e1", "redriven")])
     );
     assert_eq!(yard.shipped.runs(), ["e1"]);
+}
+
+async fn a_dead_letter_of_a_used_id_is_not_taken_for_done(database: TestDatabase) {
+    let yard = Yard::on(&database).await;
+    assert_eq!(yard.app.push(&order("e1")).await.status, 200);
+    let other = order("e1").replace(r#"{"id":1}"#, r#"{"id":2}"#);
+    assert_eq!(yard.app.push(&other).await.status, 200);
+    assert_eq!(statuses(&yard).await, pairs(&[("e1", "open")]));
+
+    let over = yard.redrive_all().await;
+    assert_eq!((over.redrive.done, over.redrive.skipped), (0, 1));
+    assert_eq!(statuses(&yard).await, pairs(&[("e1", "open")]));
+    let force = StartRedrive {
+        mode: RunMode::Force,
+        ..all()
+    };
+    let redrive = yard.desk.redrive(&force, &operator()).await.unwrap();
+    yard.run().await;
+    assert_eq!(yard.over(&redrive.id).await.redrive.done, 1);
+    assert_eq!(yard.shipped.runs(), ["e1", "e1"]);
 }
 
 async fn a_preview_says_what_would_run_and_runs_nothing(database: TestDatabase) {
@@ -245,9 +277,12 @@ async fn a_redrive_whose_instance_died_goes_on_and_runs_nothing_twice(database: 
         panic!("there is something to do");
     };
     assert_eq!(items.len(), 2);
-    let sql = "INSERT INTO inbox (event_id, handler, generation, state, fence, lease_until, \
+    let now = store.now();
+    let sql = format!(
+        "INSERT INTO inbox (event_id, handler, generation, state, fence, lease_until, \
         attempt, outcome, event_type, instance, created_at, started_at, ended_at) \
-        VALUES ('e1', 'shipping', 1, 2, 1, 0, 1, 'done', 'orders.update', 'dead', 1, 1, 1)";
+        VALUES ('e1', 'shipping', 0, 2, 1, 0, 1, 'done', 'orders.update', 'dead', {now}, {now}, {now})"
+    );
     execute(&store, sql).await;
 
     let yard = Yard::on(&database).await;
@@ -301,7 +336,7 @@ async fn a_busy_upstream_is_tried_again(database: TestDatabase) {
     let mend = async {
         loop {
             let story = yard.desk.explain("e1").await.unwrap();
-            let run = story.events[0].runs.iter().find(|run| run.generation == 1);
+            let run = story.events[0].runs.first();
             if run.is_some_and(|run| !run.failures.is_empty()) {
                 yard.shipped.busy.store(false, Ordering::SeqCst);
                 return;
@@ -360,4 +395,38 @@ async fn a_corrected_copy_runs_under_a_new_id(database: TestDatabase) {
     assert_eq!(refused.code(), "decided");
     let story = yard.desk.explain(&edited.event_id).await.unwrap();
     assert_eq!(story.events[0].correlation_id.as_deref(), Some("e1"));
+}
+
+async fn u13_a_dead_letter_says_what_was_done_and_its_redrive_does_the_rest(
+    database: TestDatabase,
+) {
+    let yard = Yard::on(&database).await;
+    let faults = yard.app.sandbox.hasura().faults();
+    faults.pass();
+    faults.next(Fault::graphql_error("validation-failed"));
+    let event = contract_event("c1", "signed", "active");
+    assert_eq!(yard.app.push(&event).await.status, 200);
+
+    let (all, first) = (DeadLetterFilter::default(), Page::default());
+    let page = yard.desk.dead_letters(&all, &first).await.unwrap();
+    assert_eq!(
+        page.dead_letters[0].error_message,
+        "hasura rejected the request (validation-failed); \
+         done before: chargebee POST /subscriptions/{id}/update_for_items"
+    );
+    assert_eq!(yard.app.effects().len(), 1);
+    assert!(yard.app.events().is_empty());
+
+    assert_eq!(yard.redrive_all().await.redrive.done, 1);
+    yard.app.wait_for_events(1).await;
+    let effects = yard.app.effects();
+    assert_eq!(effects.len(), 2, "{effects:?}");
+    assert_eq!(
+        yard.app.hasura_subscription_id("c1-contract").as_deref(),
+        Some("c1-sub")
+    );
+    assert_eq!(
+        yard.app.chargebee_contract_id("c1-sub").as_deref(),
+        Some("c1-contract")
+    );
 }

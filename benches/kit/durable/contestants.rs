@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::cpu_of;
 use super::database::Database;
+use super::meter::Spent;
 use crate::process::Server;
 
 /// Rows to be worked off.
@@ -43,8 +43,7 @@ impl Ours {
         Self { server }
     }
 
-    /// Returns seconds, and processor seconds of the service.
-    pub(crate) fn drain(&self, database: &Database, rows: Rows) -> (f64, f64) {
+    pub(crate) fn drain(&self, database: &Database, rows: Rows) -> Spent {
         let key = match rows.keys {
             Some(keys) => format!("CAST(md5('a' || n % {keys}) AS UUID)"),
             None => "NULL".to_owned(),
@@ -55,12 +54,10 @@ impl Ours {
              FROM generate_series(1, {}) AS n",
             rows.count
         );
-        let before = self.server.cpu();
-        let took = database.drain(&insert, EVENTS_DONE);
-        let cpu = self.server.cpu() - before;
+        let spent = database.drain(&insert, EVENTS_DONE, self.server.id());
         let failed = "SELECT COUNT(*) FROM events WHERE status <> 'done'";
         assert_eq!(database.number(failed), 0, "events were not handled");
-        (took, cpu.as_secs_f64())
+        spent
     }
 
     pub(crate) fn insert_one(&self, database: &Database, at: i64) {
@@ -70,8 +67,7 @@ impl Ours {
         ));
     }
 
-    /// Returns seconds.
-    pub(crate) fn relay(&self, database: &Database, rows: Rows) -> f64 {
+    pub(crate) fn relay(&self, database: &Database, rows: Rows) -> Spent {
         let key = match rows.keys {
             Some(keys) => format!("'k' || n % {keys}"),
             None => "NULL".to_owned(),
@@ -90,7 +86,7 @@ impl Ours {
              FROM generate_series(1, {}) AS n; NOTIFY hookyard_outbox",
             rows.count
         );
-        database.drain(&insert, OUTBOX_DONE)
+        database.drain(&insert, OUTBOX_DONE, self.server.id())
     }
 }
 
@@ -120,8 +116,7 @@ impl Graphile {
         Self { child }
     }
 
-    /// Returns seconds, and processor seconds of the worker.
-    pub(crate) fn drain(&self, database: &Database, rows: Rows) -> (f64, f64) {
+    pub(crate) fn drain(&self, database: &Database, rows: Rows) -> Spent {
         let queue = match rows.keys {
             Some(keys) => format!(", queue_name => 'q' || n % {keys}"),
             None => String::new(),
@@ -131,9 +126,7 @@ impl Graphile {
              FROM generate_series(1, {}) AS n",
             rows.count
         );
-        let before = cpu_of(self.child.id());
-        let took = database.drain(&insert, JOBS_DONE);
-        (took, cpu_of(self.child.id()) - before)
+        database.drain(&insert, JOBS_DONE, self.child.id())
     }
 
     pub(crate) fn insert_one(&self, database: &Database, at: i64) {

@@ -6,6 +6,8 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::runtime::Runtime;
 
+use super::meter::{Meter, Spent};
+
 /// Longest that anything may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -61,18 +63,19 @@ impl Database {
         }
     }
 
-    /// Adds rows in one transaction and waits until they are worked off. Tells how long that took
-    /// from the commit, in seconds.
-    pub(crate) fn drain(&self, insert: &str, done: &str) -> f64 {
-        let started = self.runtime.block_on(async {
+    /// Adds rows in one transaction and waits until a process has worked them off. Tells what that
+    /// took from the commit on.
+    pub(crate) fn drain(&self, insert: &str, done: &str, process: u32) -> Spent {
+        let tx = self.runtime.block_on(async {
             let mut tx = self.pool.begin().await.unwrap();
             let insert = sqlx::raw_sql(AssertSqlSafe(insert.to_owned()));
             insert.execute(&mut *tx).await.unwrap();
-            let started = Instant::now();
-            tx.commit().await.unwrap();
-            started
+            tx
         });
+        let meter = Meter::start(self, process);
+        let started = Instant::now();
+        self.runtime.block_on(tx.commit()).unwrap();
         self.wait_until(done);
-        started.elapsed().as_secs_f64()
+        meter.stop(started.elapsed().as_secs_f64())
     }
 }

@@ -6,11 +6,11 @@
 mod contestants;
 mod database;
 mod history;
+mod meter;
 mod report;
 pub(crate) mod trivial;
 
 use std::env;
-use std::fs;
 
 use crate::load::{Plan, send};
 use crate::process::{Server, Upstreams};
@@ -18,7 +18,8 @@ use crate::requests::Request;
 use crate::tokens::Issuer;
 use contestants::{Graphile, Ours, Rows, Sink};
 use database::Database;
-use report::{Figures, Table};
+use meter::{Meter, Spent};
+use report::{DURABLE, Figures, LITTLE, MUCH, OURS, STATELESS, THEIRS, Table, Who};
 
 const ROWS: u32 = 20_000;
 const KEYS: u32 = 2_000;
@@ -81,7 +82,7 @@ pub(crate) fn run(service: &str) {
     if history > 0 {
         let database = Database::create(&cluster, "bench_history");
         drop(bench.ours(&database, false));
-        for (name, rows) in [("10,000 rows", 10_000), ("all rows", history)] {
+        for (name, rows) in [(LITTLE, 10_000), (MUCH, history)] {
             println!("on top of a history of {rows} rows");
             history::fill(&database, rows);
             for _ in 0..rounds {
@@ -121,9 +122,8 @@ impl Bench {
         let ours = self.ours(&self.ours, true);
         let mut drain = |name, rows: u32, kind: Rows| {
             self.ours.execute("VACUUM ANALYZE");
-            let (took, cpu) = ours.drain(&self.ours, kind);
-            figures.set((name, "ours"), f64::from(rows) / took);
-            figures.set((name, "ours, cpu us"), cpu * 1e6 / f64::from(rows));
+            let spent = ours.drain(&self.ours, kind);
+            figures.set_spent(name, OURS, spent, rows);
         };
         drain("drain, no order", rows, Rows::free(rows));
         drain("drain, 2,000 aggregates", rows, Rows::keyed(rows, KEYS));
@@ -138,9 +138,8 @@ impl Bench {
         let theirs = Graphile::start(&self.theirs, &self.sink);
         let mut drain = |name, rows: u32, kind: Rows| {
             self.theirs.execute("VACUUM ANALYZE");
-            let (took, cpu) = theirs.drain(&self.theirs, kind);
-            figures.set((name, "graphile"), f64::from(rows) / took);
-            figures.set((name, "graphile, cpu us"), cpu * 1e6 / f64::from(rows));
+            let spent = theirs.drain(&self.theirs, kind);
+            figures.set_spent(name, THEIRS, spent, rows);
         };
         drain("drain, no order", rows, Rows::free(rows));
         let few = Rows::keyed(ORDERED_ROWS, ORDERED_KEYS);
@@ -157,26 +156,33 @@ impl Bench {
         let mut figures = Figures::default();
         for (name, connections) in [("push, skip, 32", FEW), ("push, skip, 256", MANY)] {
             self.calm();
-            let rate = self.push_rate(&[("LOG_LEVEL", "warn")], connections, 30_000.0);
-            figures.set((name, "stateless"), rate);
-            let rate = self.durable_push_rate(&self.ours, connections);
-            figures.set((name, "durable"), rate);
+            let database = &self.ours;
+            let (spent, sent) = self.push_to(database, &[], connections, 30_000.0);
+            figures.set_spent(name, STATELESS, spent, sent);
+            let (spent, sent) = self.push_durably(database, connections);
+            figures.set_spent(name, DURABLE, spent, sent);
         }
         figures
     }
 
-    fn durable_push_rate(&self, database: &Database, connections: usize) -> f64 {
+    fn push_durably(&self, database: &Database, connections: usize) -> (Spent, u32) {
         database.execute("VACUUM ANALYZE");
-        let variables = [
-            ("DATABASE_URL", database.url.as_str()),
-            ("LOG_LEVEL", "warn"),
-        ];
-        self.push_rate(&variables, connections, 20_000.0)
+        let variables = [("DATABASE_URL", database.url.as_str())];
+        self.push_to(database, &variables, connections, 20_000.0)
     }
 
-    fn push_rate(&self, variables: &[(&str, &str)], connections: usize, requests: f64) -> f64 {
+    /// Pushes events that are skipped.
+    fn push_to(
+        &self,
+        database: &Database,
+        variables: &[(&str, &str)],
+        connections: usize,
+        requests: f64,
+    ) -> (Spent, u32) {
+        let mut all = variables.to_vec();
+        all.push(("LOG_LEVEL", "warn"));
         let service = &self.service;
-        let server = Server::start_with(service, "serve", &self.upstreams, &self.skip, variables);
+        let server = Server::start_with(service, "serve", &self.upstreams, &self.skip, &all);
         let plan = |requests: f64| Plan {
             requests: (requests * self.scale) as usize,
             connections,
@@ -185,10 +191,12 @@ impl Bench {
             ..Plan::once(&self.skip)
         };
         send(server.address, &[plan(2_000.0)]);
+        let meter = Meter::start(database, server.id());
         let answers = &send(server.address, &[plan(requests)])[0];
+        let spent = meter.stop(answers.elapsed.as_secs_f64());
         let right = answers.share(200);
         assert!(right > 0.999, "answers {:?}", answers.statuses);
-        answers.rate()
+        (spent, answers.statuses.values().sum::<usize>() as u32)
     }
 
     fn relay(&self) -> Figures {
@@ -200,25 +208,25 @@ impl Bench {
             ("relay, no keys", Rows::free(ROWS)),
         ] {
             self.ours.execute("VACUUM ANALYZE");
-            let took = ours.relay(&self.ours, kind);
-            figures.set((name, "ours"), f64::from(ROWS) / took);
+            let spent = ours.relay(&self.ours, kind);
+            figures.set_spent(name, OURS, spent, ROWS);
         }
         figures
     }
 
     /// Drain, push and relay once more, where much has been done before.
-    fn on_top(&self, database: &Database, history: &'static str) -> Figures {
+    fn on_top(&self, database: &Database, history: Who) -> Figures {
         let mut figures = Figures::default();
         self.calm();
         database.execute("VACUUM ANALYZE");
         let ours = self.ours(database, true);
-        let (took, _) = ours.drain(database, Rows::keyed(ROWS, KEYS));
-        figures.set(("drain on top", history), f64::from(ROWS) / took);
-        let took = ours.relay(database, Rows::keyed(ROWS, KEYS));
-        figures.set(("relay on top", history), f64::from(ROWS) / took);
+        let spent = ours.drain(database, Rows::keyed(ROWS, KEYS));
+        figures.set_spent("drain on top", history, spent, ROWS);
+        let spent = ours.relay(database, Rows::keyed(ROWS, KEYS));
+        figures.set_spent("relay on top", history, spent, ROWS);
         drop(ours);
-        let rate = self.durable_push_rate(database, MANY);
-        figures.set(("push on top", history), rate);
+        let (spent, sent) = self.push_durably(database, MANY);
+        figures.set_spent("push on top", history, spent, sent);
         figures
     }
 
@@ -226,14 +234,4 @@ impl Bench {
     fn calm(&self) {
         self.ours.execute("CHECKPOINT");
     }
-}
-
-/// Processor time of all threads of a process so far, in seconds.
-fn cpu_of(pid: u32) -> f64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let nanos = tasks.filter_map(|task| {
-        let times = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        times.split(' ').next()?.parse::<u64>().ok()
-    });
-    nanos.sum::<u64>() as f64 / 1e9
 }

@@ -79,7 +79,8 @@ impl Change {
     reason = "the name of whoever sits here is no configuration"
 )]
 fn user() -> String {
-    let name = std::env::var("USER").ok().filter(|name| !name.is_empty());
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let name = set("HOOKYARD_ACTOR").or_else(|| set("USER"));
     name.unwrap_or_else(|| "cli".to_owned())
 }
 
@@ -88,7 +89,12 @@ fn user() -> String {
 /// # Errors
 /// What is wrong with the configuration.
 fn open() -> Result<Desk, BoxError> {
-    let config = StoreConfig::from_env()?;
+    // The database of a running `hookyard dev`, when nobody names another.
+    #[cfg(feature = "sandbox")]
+    let dev = crate::cli::dev::DevState::own_database();
+    #[cfg(not(feature = "sandbox"))]
+    let dev: Option<String> = None;
+    let config = StoreConfig::from_env_or(dev.as_deref())?;
     let store = Store::connect(&config, SystemClock::shared())?;
     let mut registry = Registry::new();
     crate::handlers::register(&mut registry)?;

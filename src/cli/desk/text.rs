@@ -93,8 +93,8 @@ impl Facts {
 /// Writes a number of bytes.
 pub(super) fn bytes(count: i64) -> String {
     match count {
-        ..1_000 => format!("{count} B"),
-        ..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        ..=999 => format!("{count} B"),
+        1_000..=999_999 => format!("{:.1} kB", count as f64 / 1e3),
         _ => format!("{:.1} MB", count as f64 / 1e6),
     }
 }

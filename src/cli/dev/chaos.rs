@@ -304,7 +304,7 @@ pub(super) fn rules(verdict: &Verdict, durable: bool, paint: Paint) -> String {
     if durable {
         rules.extend([
             ("everything in its order", &verdict.disorder),
-            ("tables, topics and metrics agree", &verdict.unequal),
+            ("tables and topics agree", &verdict.unequal),
             ("everybody works again afterwards", &verdict.idle),
             ("no secret in logs and dead letters", &verdict.leaks),
         ]);

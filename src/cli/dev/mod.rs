@@ -156,6 +156,7 @@ async fn stay(paint: Paint) -> Result<ExitCode, BoxError> {
     let state = DevState {
         service: world.service.address,
         sandbox: world.sandbox.address(),
+        database: world.database.as_ref().map(|database| database.url()),
     };
     state.write();
     output::print(&banner(&world, paint));
@@ -224,6 +225,13 @@ fn banner(world: &World, paint: Paint) -> String {
             Cell::new(Ink::Dim, about),
         ]);
     }
+    if let Some(database) = &world.database {
+        table.row(vec![
+            "database".into(),
+            Cell::new(Ink::Green, database.url()),
+            Cell::new(Ink::Dim, "what the service owes; gone when it ends"),
+        ]);
+    }
     let title = format!("Hookyard {} and its sandbox", env!("CARGO_PKG_VERSION"));
     format!(
         "{}\n\n{}",
@@ -266,6 +274,12 @@ fn next_steps(world: &World, paint: Paint) -> String {
             "a push without a token",
             format!("curl -i -X POST {service}/push -d '{{}}'"),
         ),
+        (
+            "an event that fails, and what the desk says of it",
+            "cargo run -- send examples/events/malformed.json; cargo run -- dead-letters list"
+                .to_owned(),
+        ),
+        ("what waits", "cargo run -- status".to_owned()),
         ("break things", "cargo run -- dev --chaos".to_owned()),
     ]);
     let mut out = format!("\n{}\n", paint.ink(Ink::Bold, "Go on in another terminal:"));

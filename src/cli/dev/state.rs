@@ -1,7 +1,7 @@
 //! Where a running `hookyard dev` can be found: a small file in the system's temporary folder.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,13 @@ pub(crate) struct DevState {
     pub(crate) service: SocketAddr,
     /// Where the sandbox listens.
     pub(crate) sandbox: SocketAddr,
+    /// Its database, for the desk's commands; `None` when it is one of somebody's own.
+    #[serde(default)]
+    pub(crate) database: Option<String>,
 }
+
+/// Where dev keeps its databases, below the temporary folder.
+pub(super) const FOLDER: &str = "hookyard-dev";
 
 fn path() -> PathBuf {
     std::env::temp_dir().join("hookyard-dev.json")
@@ -25,6 +31,15 @@ impl DevState {
         // Anybody may write into the temporary folder; a token is only ever sent to this machine.
         let here = state.service.ip().is_loopback() && state.sandbox.ip().is_loopback();
         here.then_some(state)
+    }
+
+    /// Returns the database of a running `hookyard dev`, if it is one that dev has made.
+    pub(crate) fn own_database() -> Option<String> {
+        let url = Self::read()?.database?;
+        let file = Path::new(url.strip_prefix("sqlite://")?);
+        // Anybody may write into the temporary folder, but not have another file opened by it.
+        let ours = file.starts_with(std::env::temp_dir().join(FOLDER)) && file.is_file();
+        ours.then_some(url)
     }
 
     /// Leaves word for `hookyard send`. Without it `send` asks for `--to` and `--token`.

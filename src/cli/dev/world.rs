@@ -1,11 +1,13 @@
 //! The service and everything around it, started together.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use super::state;
 use crate::app::{App, Running};
 use crate::brokers::MemoryBroker;
 use crate::config::Config;
@@ -39,8 +41,35 @@ pub(super) struct Setup {
 pub(super) struct World {
     pub(super) sandbox: Sandbox,
     pub(super) service: Running,
+    /// The database made for this run.
+    pub(super) database: Option<OwnDatabase>,
     bus: Bus,
     _logs: telemetry::Guard,
+}
+
+/// A SQLite file that lasts as long as this run.
+pub(super) struct OwnDatabase {
+    folder: PathBuf,
+}
+
+impl OwnDatabase {
+    fn new() -> std::io::Result<Self> {
+        let name = format!("{:08x}-{}", rand::random::<u32>(), std::process::id());
+        let folder = std::env::temp_dir().join(state::FOLDER).join(name);
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// Returns what `DATABASE_URL` is.
+    pub(super) fn url(&self) -> String {
+        format!("sqlite://{}", self.folder.join("hookyard.db").display())
+    }
+}
+
+impl Drop for OwnDatabase {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
 }
 
 /// What stands in for Pub/Sub.
@@ -143,6 +172,15 @@ impl World {
         ] {
             builder = builder.variable(name, value);
         }
+        let database = match variable("DATABASE_URL") {
+            Some(_) => None,
+            None => Some(OwnDatabase::new()?),
+        };
+        if let Some(database) = &database {
+            builder = builder
+                .variable("DATABASE_URL", database.url())
+                .variable("ENABLE_POLLING", "true");
+        }
         let sandbox = builder.start().await?;
         let config = configure(&sandbox, setup.log_level)?;
         let logs = telemetry::Logs::new(&config.log, None)
@@ -181,6 +219,7 @@ impl World {
         Ok(Self {
             sandbox,
             service,
+            database,
             bus,
             _logs: logs,
         })
@@ -247,7 +286,15 @@ impl World {
     ) -> Result<Vec<Out>, BoxError> {
         match &mut self.bus {
             Bus::Own { broker, seen } => {
-                let all = broker.published(topic.name());
+                // The relay publishes a moment after the acknowledgement.
+                let mut all = broker.published(topic.name());
+                for _ in 0..250 {
+                    if all.len() >= seen[topic as usize] + expected {
+                        break;
+                    }
+                    tokio::time::sleep(GLANCE).await;
+                    all = broker.published(topic.name());
+                }
                 let fresh = all.iter().skip(seen[topic as usize]).map(|published| Out {
                     data: published.message.data.to_vec(),
                     attributes: published.message.attributes.clone(),

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::metadata::Metadata;
-use crate::clients::Call;
 use crate::clients::http::{Policy, Request, Upstream};
+use crate::clients::{Call, Steps};
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::HasuraConfig;
 use crate::error::{BoxError, Error};
@@ -160,6 +160,7 @@ impl Connection {
             deadline: Deadline::after(&self.clock, PATIENCE),
             trace: TraceContext::new_root(),
             tracer: Tracer::off(),
+            steps: Steps::default(),
         };
         let answer = upstream.send(&call, "POST", request, |answer| {
             if answer.status.is_server_error() {

@@ -189,7 +189,10 @@ impl HasuraCalls<'_> {
     /// Any error of [`Upstream::send`].
     pub async fn run<Q: GraphQLQuery>(&self, variables: Q::Variables) -> Result<Q::ResponseData> {
         let body = Q::build_query(variables);
-        let request = request(&body)?.repeatable();
+        let mut request = request(&body)?.repeatable();
+        if !body.query.trim_start().starts_with("mutation") {
+            request = request.reading();
+        }
         self.send(body.operation_name, request).await
     }
 

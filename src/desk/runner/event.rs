@@ -49,11 +49,19 @@ impl Runner {
         }
         // A delivery that was not decoded when it was kept was not counted under its event's id.
         let known = event.id.as_str() == item.event_id;
-        let force = redrive.mode == "force";
-        let mode = match item.handler {
-            None if !known || !force => Mode::IfNotDone,
-            Some(_) | None => Mode::Generation(item.generation),
+        let mode = if known && redrive.mode == "force" {
+            Mode::Generation(item.generation)
+        } else {
+            Mode::IfNotDone
         };
+        // An instance that died may have run it and not come to say so.
+        if item.is_resumed() {
+            match redrives::endings(&self.store, item).await? {
+                Endings::Well => return over(Ended::Done("done")),
+                Endings::Badly => return over(Ended::DeadLettered("failed".to_owned())),
+                Endings::None => {}
+            }
+        }
         let declared = !redrive.query.contains(r#""side_effects":"run""#);
         let terms = Terms {
             mode,
@@ -72,15 +80,7 @@ impl Runner {
             Outcome::Skipped(why) => over(Ended::Skipped(why.to_owned())),
             Outcome::Unrouted => failed("no handler takes this event type"),
             Outcome::DeadLettered(code) => over(Ended::DeadLettered(code.to_string())),
-            Outcome::Duplicate(_) if mode == Mode::IfNotDone => {
-                over(Ended::Skipped("was done meanwhile".to_owned()))
-            }
-            // Run by an instance that did not come to say so.
-            Outcome::Duplicate(_) => over(match redrives::endings(&self.store, item).await? {
-                Endings::Badly => Ended::DeadLettered("failed".to_owned()),
-                Endings::Well => Ended::Done("done"),
-                Endings::None => Ended::Skipped("was done meanwhile".to_owned()),
-            }),
+            Outcome::Duplicate(_) => over(Ended::Skipped("was done meanwhile".to_owned())),
             Outcome::Retry(after) => {
                 // Nothing was tried when somebody else has it or its upstream rests.
                 let counts = code.as_deref().is_some_and(|code| code != "breaker_open");
@@ -138,7 +138,6 @@ fn event_of(stored: StoredEvent) -> Result<Event, &'static str> {
         payload: stored.payload,
         created_at: Some(time_of(stored.created)),
         ..TableRow::default()
-    }
-    .noted(&metadata);
-    Event::of_row(row).ok_or("its id cannot be an event's")
+    };
+    Event::of_row(row.noted(&metadata)).ok_or("its id cannot be an event's")
 }

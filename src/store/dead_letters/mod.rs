@@ -60,9 +60,13 @@ const INSERT_POSTGRES: &str = "\
         TIMESTAMPTZ 'epoch' + $7 * INTERVAL '1 microsecond',
         TIMESTAMPTZ 'epoch' + $8 * INTERVAL '1 microsecond',
         $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $8)
-    ON CONFLICT (id) DO UPDATE SET status = 'open', redrive_id = NULL, kept_at = $8,
-        retry_count = excluded.retry_count, decided_by = NULL, decided_at = NULL, note = NULL
-    WHERE event_dead_letters.status = 'redriven'";
+    ON CONFLICT (id) DO UPDATE SET status = 'open', kept_at = $8,
+        retry_count = event_dead_letters.retry_count + excluded.retry_count,
+        redrive_id = CASE WHEN event_dead_letters.status = 'open'
+            THEN event_dead_letters.redrive_id END,
+        decided_by = NULL, decided_at = NULL, note = NULL
+    WHERE event_dead_letters.status = 'redriven'
+        OR (event_dead_letters.status = 'open' AND event_dead_letters.redrive_id IS NOT NULL)";
 
 const INSERT_SQLITE: &str = "\
     INSERT INTO event_dead_letters
@@ -73,12 +77,16 @@ const INSERT_SQLITE: &str = "\
         strftime('%Y-%m-%dT%H:%M:%fZ', $7 / 1000000.0, 'unixepoch'),
         strftime('%Y-%m-%dT%H:%M:%fZ', $8 / 1000000.0, 'unixepoch'),
         $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $8)
-    ON CONFLICT (id) DO UPDATE SET status = 'open', redrive_id = NULL, kept_at = $8,
-        retry_count = excluded.retry_count, decided_by = NULL, decided_at = NULL, note = NULL
-    WHERE event_dead_letters.status = 'redriven'";
+    ON CONFLICT (id) DO UPDATE SET status = 'open', kept_at = $8,
+        retry_count = event_dead_letters.retry_count + excluded.retry_count,
+        redrive_id = CASE WHEN event_dead_letters.status = 'open'
+            THEN event_dead_letters.redrive_id END,
+        decided_by = NULL, decided_at = NULL, note = NULL
+    WHERE event_dead_letters.status = 'redriven'
+        OR (event_dead_letters.status = 'open' AND event_dead_letters.redrive_id IS NOT NULL)";
 
 /// Keeps a failure. One failure of one run is kept once, however often it is handed in; one that
-/// was redriven and has failed in the same way is open again.
+/// was redriven and has failed in the same way is open again, and counts its tries on.
 ///
 /// # Errors
 /// When the database is away or refuses.

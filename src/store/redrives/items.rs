@@ -1,11 +1,11 @@
 //! The items of a redrive: taken a few at a time, run elsewhere, settled.
 
 use sqlx::FromRow;
-use uuid::Uuid;
 
 use super::super::dead_letters::event_column;
 use super::super::find::{Sql, number, words};
-use super::super::{Micros, Store, Tx, outbox, timestamp};
+use super::super::{Micros, Store, Tx, outbox};
+use super::prepare::{dead_letter, event, row_of_event};
 use super::{DEAD_LETTERS, Leased, RedriveRow, locked};
 use crate::error::Result;
 
@@ -38,6 +38,13 @@ pub struct Item {
     pub reason: Option<String>,
     /// When it last moved.
     pub at: Micros,
+}
+
+impl Item {
+    /// Tells whether it was taken before.
+    pub fn is_resumed(&self) -> bool {
+        self.state == RUNNING
+    }
 }
 
 /// What there is to do.
@@ -110,6 +117,7 @@ pub async fn take(store: &Store, leased: &Leased, limit: i64, until: Micros) -> 
             match prepared {
                 Ok(generation) => {
                     item.generation = generation;
+                    item.at = now;
                     mark(&mut tx, &redrive, &item, RUNNING, None, now).await?;
                 }
                 Err(reason) => {
@@ -127,158 +135,8 @@ pub async fn take(store: &Store, leased: &Leased, limit: i64, until: Micros) -> 
     Ok(Taken::Items(runnable))
 }
 
-/// Why an item need not run.
-type Needless = &'static str;
-
-/// Takes a dead letter in hand and chooses the run it gets.
-async fn dead_letter(
-    tx: &mut Tx,
-    redrive: &RedriveRow,
-    item: &Item,
-    now: Micros,
-) -> Result<Result<i32, Needless>> {
-    let by_id = |sql: &mut Sql, is_postgres| {
-        let text = if is_postgres {
-            " WHERE id = CAST(? AS UUID)"
-        } else {
-            " WHERE id = ?"
-        };
-        sql.with(text, words(&item.item_id));
-    };
-    let is_postgres = tx.is_postgres();
-    let mut sql = Sql::new("UPDATE event_dead_letters SET");
-    sql.with(" redrive_id = ?", words(&redrive.id));
-    by_id(&mut sql, is_postgres);
-    sql.with(
-        " AND status = 'open' AND (redrive_id IS NULL OR redrive_id = ?",
-        words(&redrive.id),
-    );
-    sql.with(
-        " OR NOT EXISTS (SELECT 1 FROM redrives AS r WHERE r.id = redrive_id \
-         AND (r.state = 'running' OR r.lease_until > ?))) RETURNING generation",
-        number(now),
-    );
-    let Some((failed,)) = sql.one_in::<(i32,)>(tx).await? else {
-        return Ok(Err("decided meanwhile, or in hand of another redrive"));
-    };
-    if redrive.mode == "if_not_done" && done_since(tx, item, failed).await? {
-        let note = "was done meanwhile";
-        close(tx, redrive, item, note, now).await?;
-        return Ok(Err(note));
-    }
-    if waits(tx, item).await? {
-        let mut free = Sql::new("UPDATE event_dead_letters SET redrive_id = NULL");
-        by_id(&mut free, is_postgres);
-        free.run(tx).await?;
-        return Ok(Err("waits in the events table already"));
-    }
-    let generation = latest(tx, item).await?.max(failed).saturating_add(1);
-    let mut sql = Sql::new("UPDATE events SET");
-    sql.with(
-        " generation = CAST(? AS INTEGER)",
-        number(i64::from(generation) + 1),
-    );
-    row_of_event(&mut sql, item, is_postgres);
-    sql.with(" AND generation <= ?", number(generation));
-    sql.run(tx).await?;
-    Ok(Ok(generation))
-}
-
-/// Marks a processed event as replayed and chooses the run it gets.
-async fn event(
-    tx: &mut Tx,
-    redrive: &RedriveRow,
-    item: &Item,
-    now: Micros,
-) -> Result<Result<i32, Needless>> {
-    let is_postgres = tx.is_postgres();
-    let latest = latest(tx, item).await?;
-    let mut sql = Sql::of(
-        is_postgres,
-        "UPDATE events SET metadata = CASE WHEN metadata IS NULL OR jsonb_typeof(metadata) = \
-         'object' THEN COALESCE(metadata, '{}') || jsonb_build_object('replayed', \
-         jsonb_build_object('times', 1 + CASE WHEN jsonb_typeof(metadata #> '{replayed,times}') = \
-         'number' THEN CAST(metadata #>> '{replayed,times}' AS NUMERIC) ELSE 0 END",
-        "UPDATE events SET metadata = CASE WHEN metadata IS NULL OR (json_valid(metadata) AND \
-         json_type(metadata) = 'object') THEN json_set(COALESCE(metadata, '{}'), '$.replayed', \
-         json_object('times', 1 + COALESCE(json_extract(metadata, '$.replayed.times'), 0)",
-    );
-    sql.with(", 'redrive', CAST(? AS TEXT)", words(&redrive.id));
-    sql.with(
-        ", 'at', CAST(? AS TEXT))) ELSE metadata END",
-        words(&timestamp(now)),
-    );
-    sql.with(
-        if is_postgres {
-            ", generation = GREATEST(generation, CAST(? AS INTEGER)) + 1"
-        } else {
-            ", generation = MAX(generation, ?) + 1"
-        },
-        number(latest.saturating_add(1)),
-    );
-    sql.with(
-        if is_postgres {
-            " WHERE id = CAST(? AS UUID) AND processed RETURNING generation - 1"
-        } else {
-            " WHERE id = ? AND processed RETURNING generation - 1"
-        },
-        words(&item.item_id),
-    );
-    // PostgreSQL keeps the integer's type, SQLite only has one.
-    let generation = sql.one_in::<(i32,)>(tx).await?;
-    Ok(generation
-        .map(|(generation,)| generation)
-        .ok_or("waits in the events table already"))
-}
-
-/// Adds the condition for the row of `events` that an item is about.
-fn row_of_event(sql: &mut Sql, item: &Item, is_postgres: bool) {
-    sql.with(" WHERE (event_key = ?", words(&item.event_id));
-    match Uuid::parse_str(&item.event_id) {
-        Ok(id) if is_postgres => {
-            let text = " OR (event_key IS NULL AND id = CAST(? AS UUID)))";
-            sql.with(text, words(&id.to_string()));
-        }
-        Err(_) if is_postgres => sql.push(")"),
-        Ok(_) | Err(_) => {
-            sql.with(" OR (event_key IS NULL AND id = ?))", words(&item.event_id));
-        }
-    }
-}
-
-async fn waits(tx: &mut Tx, item: &Item) -> Result<bool> {
-    let mut sql = Sql::new("SELECT 1 FROM events");
-    row_of_event(&mut sql, item, tx.is_postgres());
-    sql.push(" AND processed IS NOT TRUE LIMIT 1");
-    Ok(sql.one_in::<(i32,)>(tx).await?.is_some())
-}
-
-async fn done_since(tx: &mut Tx, item: &Item, failed: i32) -> Result<bool> {
-    let Some(handler) = &item.handler else {
-        return Ok(false);
-    };
-    let mut sql = Sql::new("SELECT 1 FROM inbox");
-    sql.with(" WHERE event_id = ?", words(&item.event_id));
-    sql.with(" AND handler = ?", words(handler));
-    sql.with(" AND generation >= ? AND state = 2 LIMIT 1", number(failed));
-    Ok(sql.one_in::<(i32,)>(tx).await?.is_some())
-}
-
-/// Returns the latest generation there was, -1 when there was none.
-async fn latest(tx: &mut Tx, item: &Item) -> Result<i32> {
-    let mut sql = Sql::new("SELECT COALESCE(MAX(generation), -1) FROM inbox");
-    sql.with(" WHERE event_id = ?", words(&item.event_id));
-    if let Some(handler) = &item.handler {
-        sql.with(" AND handler = ?", words(handler));
-    }
-    Ok(sql
-        .one_in::<(i32,)>(tx)
-        .await?
-        .map_or(-1, |(latest,)| latest))
-}
-
 /// Closes a dead letter that a redrive has dealt with.
-async fn close(
+pub(super) async fn close(
     tx: &mut Tx,
     redrive: &RedriveRow,
     item: &Item,
@@ -300,7 +158,7 @@ async fn close(
 }
 
 /// Leaves a dead letter open for the next decision.
-async fn reopen(tx: &mut Tx, redrive: &RedriveRow, item: &Item) -> Result<()> {
+pub(super) async fn reopen(tx: &mut Tx, redrive: &RedriveRow, item: &Item) -> Result<()> {
     let mut sql = Sql::new("UPDATE event_dead_letters SET redrive_id = NULL");
     sql.with(" WHERE redrive_id = ?", words(&redrive.id));
     let text = if tx.is_postgres() {
@@ -414,7 +272,14 @@ pub async fn settle(
         if redrive.kind == DEAD_LETTERS {
             match outcome {
                 "failed" => reopen(&mut tx, &redrive, item).await?,
-                "dead_lettered" => close(&mut tx, &redrive, item, "failed again", now).await?,
+                "dead_lettered" => {
+                    if is_followed(&mut tx, item).await? {
+                        close(&mut tx, &redrive, item, "failed again", now).await?;
+                    } else {
+                        // It failed in the same way, so there is no second dead letter.
+                        reopen(&mut tx, &redrive, item).await?;
+                    }
+                }
                 _ => {
                     close(&mut tx, &redrive, item, reason, now).await?;
                     mend_event(&mut tx, item).await?;
@@ -425,6 +290,29 @@ pub async fn settle(
     count(&mut tx, &redrive, (done, failed, skipped), until, now).await?;
     tx.commit().await?;
     Ok(true)
+}
+
+/// Tells whether another dead letter says how the event failed since.
+async fn is_followed(tx: &mut Tx, item: &Item) -> Result<bool> {
+    let is_postgres = tx.is_postgres();
+    let mut sql = Sql::new(
+        "SELECT 1 FROM event_dead_letters AS other JOIN event_dead_letters AS mine \
+         ON mine.event_id = other.event_id AND other.id <> mine.id \
+         AND (mine.handler IS NULL OR mine.handler = other.handler)",
+    );
+    sql.with(
+        if is_postgres {
+            " WHERE mine.id = CAST(? AS UUID)"
+        } else {
+            " WHERE mine.id = ?"
+        },
+        words(&item.item_id),
+    );
+    sql.with(
+        " AND other.status = 'open' AND other.kept_at >= ? LIMIT 1",
+        number(item.at),
+    );
+    Ok(sql.one_in::<(i32,)>(tx).await?.is_some())
 }
 
 /// Says in the `events` table too that an event has ended well in the end.

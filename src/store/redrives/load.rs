@@ -84,28 +84,25 @@ pub async fn of_row(store: &Store, id: &str) -> Result<Option<StoredEvent>> {
     load(store, sql, id).await
 }
 
-/// How the runs of one generation have ended.
+/// How an item's runs have ended since it was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endings {
     /// None has.
     None,
-    /// All that there are ended well.
+    /// All that did ended well.
     Well,
     /// At least one ended as a dead letter.
     Badly,
 }
 
-/// Tells how an item's own runs have ended, whoever has run them.
+/// Tells how an item's runs have ended since it was taken, whichever instance has run them.
 ///
 /// # Errors
 /// When the database is away.
 pub async fn endings(store: &Store, item: &Item) -> Result<Endings> {
     let mut sql = Sql::new("SELECT state FROM inbox");
     sql.with(" WHERE event_id = ?", words(&item.event_id));
-    sql.with(
-        " AND generation = ? AND state >= 2",
-        number(item.generation),
-    );
+    sql.with(" AND state >= 2 AND ended_at >= ?", number(item.at));
     if let Some(handler) = &item.handler {
         sql.with(" AND handler = ?", words(handler));
     }

@@ -3,6 +3,7 @@
 mod begin;
 mod items;
 mod load;
+mod prepare;
 mod select;
 
 use sqlx::FromRow;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::brokers::Published;
 use crate::cli::dev::oracle::Verdict;
-use crate::cli::dev::plan::{Kind, Plan};
+use crate::cli::dev::plan::{Kind, Plan, Planned};
 use crate::cli::dev::world::Out;
 use crate::error::BoxError;
 use crate::store::Store;
@@ -85,16 +85,19 @@ pub(super) fn order(found: &Found, verdict: &mut Verdict) {
 
 /// The table of dead letters and the topic of dead letters say the same.
 pub(super) fn reconcile(plan: &Plan, found: &Found, verdict: &mut Verdict) {
-    let poison = |event: &&crate::cli::dev::plan::Planned| matches!(event.kind, Kind::Poison(_));
+    let poison = |event: &&Planned| matches!(event.kind, Kind::Poison(_));
     let poison: HashSet<&[u8]> = plan
         .events
         .iter()
         .filter(poison)
         .map(|event| event.json.as_bytes())
         .collect();
+    // Events that nobody takes are kept, but not told.
+    let told = |letter: &&Letter| letter.error_code != "unrouted";
     let kept: HashSet<&[u8]> = found
         .letters
         .iter()
+        .filter(told)
         .map(|letter| letter.original.as_slice())
         .collect();
     let sent: HashSet<&[u8]> = found
@@ -109,9 +112,24 @@ pub(super) fn reconcile(plan: &Plan, found: &Found, verdict: &mut Verdict) {
             .lost
             .push(format!("not in the table of dead letters: {start}"));
     }
-    if sent.len() > kept.len() + found.letters.len() {
-        let what = format!("{} dead letters sent, {} kept", sent.len(), kept.len());
-        verdict.unequal.push(what);
+    let (only_kept, only_sent) = (kept.difference(&sent), sent.difference(&kept));
+    let (only_kept, only_sent) = (only_kept.count(), only_sent.count());
+    if only_kept + only_sent > 0 {
+        verdict.unequal.push(format!(
+            "{only_kept} dead letters are in the table only, {only_sent} in the topic only"
+        ));
+    }
+    let unrouted = |event: &&Planned| event.kind == Kind::Unrouted;
+    for event in plan.events.iter().filter(unrouted) {
+        let is_its = |letter: &&Letter| letter.event_key == event.event_id;
+        let of_it: Vec<_> = found.letters.iter().filter(is_its).collect();
+        if !matches!(of_it[..], [one] if one.error_code == "unrouted") {
+            let count = of_it.len();
+            verdict.lost.push(format!(
+                "{}: kept {count} times as unrouted",
+                event.event_id
+            ));
+        }
     }
     // Two of one event and handler would be one failure told twice.
     let mut twice: HashMap<(&str, &str, &[u8]), usize> = HashMap::new();

@@ -49,6 +49,9 @@ const LOST_COMMITS: f64 = 0.005;
 const LAST: usize = 5;
 const LAST_ID: &str = "last-";
 
+/// Topic that gets a copy of every dead letter.
+const DEAD_LETTERS: &str = "hookyard-dead-letters";
+
 /// What is asked for.
 pub(super) struct Siege {
     pub(super) events: u32,
@@ -147,6 +150,7 @@ impl Field {
             .variable("POLL_INTERVAL_MS", "300")
             .variable("MAX_RETRIES", "30")
             .variable("RETRY_OWNER", siege.retry_owner())
+            .variable("DEAD_LETTER_TOPIC", DEAD_LETTERS)
             .start()
             .await?;
         seed_neighbours(&plan, &sandbox);
@@ -298,7 +302,7 @@ impl Field {
     /// Looks at everything that is left, and judges it.
     async fn look(&self, verdict: &mut Verdict) -> Result<Found, BoxError> {
         let broker = self.sandbox.broker().broker();
-        let letters = broker.published("hookyard-dead-letters");
+        let letters = broker.published(DEAD_LETTERS);
         let found = Found::look(&self.store, &self.emitted(), &letters).await?;
         let rows: Vec<String> = self.rows.iter().map(|row| row.id.to_string()).collect();
         let pushed = |out: &Published, name: &str| {
@@ -307,7 +311,9 @@ impl Field {
         };
         let (mut emitted, mut letters) = (self.emitted(), letters);
         emitted.retain(|out| pushed(out, "ce-causationid"));
-        letters.retain(|out| pushed(out, "hookyard-event-id"));
+        letters.retain(|out| {
+            pushed(out, "hookyard-event-id") && attribute(out, "hookyard-error-code") != "unrouted"
+        });
         let seen = Seen {
             sandbox: &self.sandbox,
             journal: self.sandbox.journal().entries(),
