@@ -101,7 +101,7 @@ impl Builder {
     }
 
     pub(crate) async fn start(self) -> TestApp {
-        let app = self.launch().await;
+        let app = Box::pin(self.launch()).await;
         app.wait_until_ready().await;
         app
     }
