@@ -17,6 +17,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, TestDatabase, eventually};
 
+/// Subscription of the dead-letter topic, for `DEAD_LETTER_SUBSCRIPTION`.
+pub(crate) const DESK: &str = "hookyard-dead-letters-desk";
+
 /// A service under test with everything around it.
 pub(crate) struct TestApp {
     pub(crate) sandbox: Sandbox,
@@ -117,12 +120,14 @@ impl Builder {
         }
         let sandbox = sandbox.start().await.unwrap();
         let broker = MemoryBroker::new();
+        broker.create_subscription(DESK, "hookyard-dead-letters");
         let flaky = FlakyBroker::new(broker.clone());
         let broker_faults = flaky.faults().clone();
         let app = self
             .app
             .config(sandbox.config().unwrap())
-            .publisher(Arc::new(flaky));
+            .publisher(Arc::new(flaky))
+            .subscriber(Arc::new(broker.clone()));
         let app = app
             .handlers(hookyard::handlers::register)
             .build()
