@@ -144,6 +144,11 @@ impl AppBuilder {
     /// # Errors
     /// What is wrong with the configuration, the list of handlers, or the broker's client.
     pub async fn build(self) -> Result<App, BoxError> {
+        // On the heap: it holds the configuration and every part at some time.
+        Box::pin(self.put_together()).await
+    }
+
+    async fn put_together(self) -> Result<App, BoxError> {
         if let Some(problem) = self.problems.into_iter().next() {
             return Err(problem.into());
         }
@@ -197,7 +202,10 @@ impl AppBuilder {
         let egress = Arc::new(egress.traced(tracer.clone(), system));
         let revision = config.server.revision.clone();
         let durable = match &config.store {
-            Some(settings) => Some(Durable::open(settings, &clock, own_clock, &metrics).await?),
+            Some(settings) => {
+                let opened = Durable::open(settings, &clock, own_clock, &metrics);
+                Some(Box::pin(opened).await?)
+            }
             None => None,
         };
         let pipeline = Arc::new(Pipeline::new(Parts {

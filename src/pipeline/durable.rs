@@ -6,7 +6,7 @@ use super::dead_letters::Cause;
 use super::inbox::{Earlier, Guard};
 use super::ledger::{Answer, Lease, failure, lease_lost};
 use super::outcome::Before;
-use super::repeats::{Repeat, claim_key, earlier, facts_of};
+use super::repeats::{Repeat, claim_key, earlier, facts_of, marks_of};
 use super::run::{Finished, Job, cause, retry};
 use super::{Effects, Outcome, Pipeline, Repeated};
 use crate::clock::Elapsed;
@@ -129,7 +129,7 @@ impl Pipeline {
     /// Decides what to do with an event that the database says was run before.
     async fn ended_before(&self, job: &Job<'_>, ended: &Ended) -> Result<Hold, Over> {
         let before = earlier(ended, job.event);
-        let kind = Repeat::judge(job.event, &before, self.parts.clock.now());
+        let kind = Repeat::judge(&marks_of(job.event), &before, self.parts.clock.now());
         match kind {
             Repeat::IdReuse => return Err(self.bury_reuse(job).await),
             Repeat::OperatorRedelivery

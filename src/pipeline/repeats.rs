@@ -43,8 +43,7 @@ impl Repeat {
     }
 
     /// Judges an event by what is known of its completed run.
-    pub(super) fn judge(event: &Event, earlier: &Earlier, now: SystemTime) -> Self {
-        let marks = marks_of(event);
+    pub(super) fn judge(marks: &Marks, earlier: &Earlier, now: SystemTime) -> Self {
         let later = now.duration_since(earlier.at).unwrap_or_default();
         let set_back = marks.hasura_retry <= earlier.hasura_retry;
         if !earlier.same_content {
@@ -155,7 +154,8 @@ mod tests {
         let soon = then + Duration::from_secs(60);
         let late = then + Duration::from_secs(31 * 60);
         let first = completed(&event("m1", 0), then);
-        let judge = |message, retry, now| Repeat::judge(&event(message, retry), &first, now);
+        let judge =
+            |message, retry, now| Repeat::judge(&marks_of(&event(message, retry)), &first, now);
         assert_eq!(judge("m1", 0, late), Repeat::PubsubRedelivery);
         assert_eq!(judge("m2", 1, late), Repeat::HasuraRetry);
         assert_eq!(judge("m2", 0, soon), Repeat::DoublePublish);

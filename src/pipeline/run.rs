@@ -135,14 +135,15 @@ impl Pipeline {
             event.claim_id()
         };
         let again = durable && (job.is_again() || event.is_redriven());
+        let marks = marks_of(event);
         let claim = |again| {
             let inbox = &self.parts.inbox;
-            inbox.claim(job.handler(), &id, marks_of(event), again)
+            inbox.claim(job.handler(), &id, marks, again)
         };
         let mut claimed = claim(again);
         if let Claim::Done(earlier) = &claimed {
             let now = self.parts.clock.now();
-            match Repeat::judge(event, earlier, now) {
+            match Repeat::judge(&marks, earlier, now) {
                 Repeat::IdReuse if !durable => self.warn_of_reuse(job),
                 // The database has to be asked again, or told more than can be told in passing.
                 Repeat::IdReuse | Repeat::OperatorRedelivery if durable => claimed = claim(true),

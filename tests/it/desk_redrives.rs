@@ -403,7 +403,7 @@ async fn u13_a_dead_letter_says_what_was_done_and_its_redrive_does_the_rest(
     let yard = Yard::on(&database).await;
     let faults = yard.app.sandbox.hasura().faults();
     faults.pass();
-    faults.next(Fault::graphql_error("validation-failed"));
+    faults.next(Fault::graphql_error("constraint-violation"));
     let event = contract_event("c1", "signed", "active");
     assert_eq!(yard.app.push(&event).await.status, 200);
 
@@ -411,7 +411,7 @@ async fn u13_a_dead_letter_says_what_was_done_and_its_redrive_does_the_rest(
     let page = yard.desk.dead_letters(&all, &first).await.unwrap();
     assert_eq!(
         page.dead_letters[0].error_message,
-        "hasura rejected the request (validation-failed); \
+        "hasura rejected the request (constraint-violation); \
          done before: chargebee POST /subscriptions/{id}/update_for_items"
     );
     assert_eq!(yard.app.effects().len(), 1);

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use hookyard::clock::ManualClock;
+use hookyard::clock::{ManualClock, SystemClock};
 use hookyard::error::{Class, Code};
 use hookyard::ingress::{Asked, RunRow, Turn, Worker, WorkerSettings};
 use hookyard::pipeline::{Failed, Outcome, Settled};
 use hookyard::store::events::DueEvent;
-use hookyard::store::{LaneKind, Store};
+use hookyard::store::{LaneKind, Pool, Store};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +37,7 @@ both_databases!(
     no_more_rows_run_at_once_than_allowed,
     a_waiting_row_can_be_hurried,
     every_lane_has_its_turn_with_small_hands,
+    rows_are_found_and_marked_by_index,
 );
 
 type Behaviour = dyn Fn(Arc<DueEvent>) -> BoxFuture<'static, Settled> + Send + Sync;
@@ -585,8 +586,8 @@ async fn what_has_not_started_stays_when_the_lane_is_lost(database: TestDatabase
     until("the first runs", async || ran(&journal).len() == 1).await;
 
     // It sleeps past its lease, and another one takes the lane over.
-    clock.advance(Duration::from_secs(31));
     until("taken over", async || {
+        clock.advance(Duration::from_secs(31));
         let leases = other.claim_lanes(LaneKind::Events, 64).await.unwrap();
         !leases.is_empty()
     })
@@ -667,4 +668,64 @@ async fn every_lane_has_its_turn_with_small_hands(database: TestDatabase) {
     until("all done", async || left(&store).await == 0).await;
     worker.stop().await;
     assert_eq!(ran(&journal).len(), 640);
+}
+
+/// Rows of a table that PostgreSQL has read one by one.
+async fn read_one_by_one(store: &Store, table: &str) -> i64 {
+    let Pool::Postgres(pool) = store.pool() else {
+        return 0;
+    };
+    let flush = "SELECT pg_stat_force_next_flush()";
+    sqlx::query(flush).execute(pool).await.unwrap();
+    let sql = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = $1";
+    let read = sqlx::query_scalar(sql).bind(table).fetch_one(pool);
+    read.await.unwrap()
+}
+
+async fn rows_are_found_and_marked_by_index(database: TestDatabase) {
+    drop(database.store().await);
+    // One connection, whose counts are there as soon as it says so.
+    let clock = SystemClock::shared();
+    let store = database.connect_with(clock, |config| config.max_connections = 1);
+    let old: Vec<EventRow> = (0..20_000).map(|n| EventRow::new("old").at(n)).collect();
+    insert_rows(&store, &old).await;
+    execute(
+        &store,
+        "UPDATE events SET processed = TRUE, status = 'done'",
+    )
+    .await;
+    if database.is_postgres() {
+        execute(&store, "VACUUM ANALYZE events").await;
+    }
+    let outcomes = |row: Arc<DueEvent>| async move {
+        match row.seq % 4 {
+            0 => failed("timeout", Duration::from_secs(9), false),
+            1 => ended(Outcome::Duplicate(None)),
+            2 => ended(Outcome::Retry(Duration::from_secs(9))),
+            _ => done(),
+        }
+    };
+    let (rows, journal) = hands(outcomes);
+    let worker = worker(&store, rows, settings());
+    let tables = ["events", "inbox"];
+    let mut before = Vec::new();
+    for table in tables {
+        before.push(read_one_by_one(&store, table).await);
+    }
+    for round in 0..10 {
+        let few: Vec<EventRow> = (0..60)
+            .map(|n| EventRow::new("a").of(&uuid()).at(n))
+            .collect();
+        insert_rows(&store, &few).await;
+        worker.process_event(&few[0].id).await.unwrap();
+        worker.turn().await.unwrap();
+        until("all have run", async || {
+            ran(&journal).len() >= 60 * (round + 1)
+        })
+        .await;
+    }
+    for (table, before) in tables.into_iter().zip(before) {
+        let read = read_one_by_one(&store, table).await - before;
+        assert_eq!(read, 0, "{table} was read from end to end");
+    }
 }

@@ -251,7 +251,7 @@ async fn a_service_that_stops_gives_its_lanes_back(database: TestDatabase) {
     for n in 0..20 {
         thing(n).insert(&store).await;
     }
-    app.wait_for_events(1).await;
+    until("some are done", async || !app.events().is_empty()).await;
     app.running.shutdown().await;
     let held = "SELECT COUNT(*) FROM lanes WHERE lease_until > 0";
     assert_eq!(count(&store, held).await, 0);

@@ -33,6 +33,8 @@ struct HeldLane {
     rows: usize,
     /// Whether it may hold due rows that are not in hand.
     more: bool,
+    /// Whether it is being looked into.
+    looking: bool,
     /// Whether rows were left out of the last look because of others in hand.
     passed_over: bool,
     /// Since when it has nothing to do.
@@ -67,9 +69,31 @@ pub(super) struct Floor {
     alone: HashMap<i64, i16>,
     waiting: usize,
     running: usize,
+    /// How long a lane is kept while there is work in it.
+    stint: Micros,
+    /// How long one is kept that has none.
+    linger: Micros,
 }
 
 impl Floor {
+    /// For a worker that goes on for ever.
+    pub(super) fn shared() -> Self {
+        Self {
+            stint: STINT,
+            linger: LINGER,
+            ..Self::default()
+        }
+    }
+
+    /// For one that works off what is there and goes.
+    pub(super) fn for_once() -> Self {
+        Self {
+            stint: Micros::MAX,
+            linger: 0,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn add_lanes(&mut self, leases: Vec<Lease>, now: Micros) {
         for lease in leases {
             // Rows of an earlier lease may still be running.
@@ -81,6 +105,7 @@ impl Floor {
                 since: now,
                 rows,
                 more: true,
+                looking: false,
                 passed_over: false,
                 idle_since: None,
                 lease,
@@ -129,7 +154,8 @@ impl Floor {
         let mut lanes: Vec<(usize, i16)> = self
             .lanes
             .values()
-            .filter(|held| held.more && !held.is_over(now) && held.rows <= per_lane / 2)
+            .filter(|held| held.more && !held.looking && held.rows <= per_lane / 2)
+            .filter(|held| !held.is_over(now, self.stint))
             .map(|held| (held.rows, held.lease.lane))
             .collect();
         if lanes.is_empty() {
@@ -150,6 +176,7 @@ impl Floor {
         for lane in &look.lanes {
             if let Some(held) = self.lanes.get_mut(lane) {
                 held.more = false;
+                held.looking = true;
                 held.passed_over |= !look.without_aggregates.is_empty();
             }
         }
@@ -161,12 +188,18 @@ impl Floor {
         for lane in &look.lanes {
             if let Some(held) = self.lanes.get_mut(lane) {
                 held.more = true;
+                held.looking = false;
             }
         }
     }
 
     /// Takes in what was found.
     pub(super) fn take_in(&mut self, look: &Look, rows: Vec<DueEvent>) {
+        for lane in &look.lanes {
+            if let Some(held) = self.lanes.get_mut(lane) {
+                held.looking = false;
+            }
+        }
         let mut found: HashMap<i16, usize> = HashMap::new();
         for row in rows {
             *found.entry(row.lane).or_default() += 1;
@@ -318,18 +351,19 @@ impl Floor {
     }
 
     /// Takes out the lanes that have nothing to do or have had their time.
-    pub(super) fn give_back(&mut self, now: Micros, at_once: bool) -> Vec<Lease> {
+    pub(super) fn give_back(&mut self, now: Micros, all: bool) -> Vec<Lease> {
         let mut leases = Vec::new();
         for held in self.lanes.values_mut() {
-            if held.rows > 0 && now - held.since >= STINT + CLOSING {
+            if held.rows > 0 && now - held.since >= self.stint.saturating_add(CLOSING) {
                 held.since = now;
             }
-            if held.rows > 0 || (held.more && !held.is_over(now) && !at_once) {
+            let busy = held.rows > 0 || held.looking;
+            if busy || (held.more && !held.is_over(now, self.stint) && !all) {
                 held.idle_since = None;
                 continue;
             }
             let since = *held.idle_since.get_or_insert(now);
-            if at_once || held.is_over(now) || now - since >= LINGER {
+            if all || held.is_over(now, self.stint) || now - since >= self.linger {
                 leases.push(held.lease);
             }
         }
@@ -342,7 +376,7 @@ impl Floor {
     /// Returns when a lane will be idle for long enough to be given back.
     pub(super) fn next_give_back(&self) -> Option<Micros> {
         let idle = self.lanes.values().filter_map(|held| held.idle_since);
-        idle.min().map(|since| since + LINGER)
+        idle.min().map(|since| since + self.linger)
     }
 
     /// Returns the earliest end of a lease.
@@ -352,8 +386,8 @@ impl Floor {
 }
 
 impl HeldLane {
-    fn is_over(&self, now: Micros) -> bool {
-        now - self.since >= STINT
+    fn is_over(&self, now: Micros, stint: Micros) -> bool {
+        now - self.since >= stint
     }
 }
 

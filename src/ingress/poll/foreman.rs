@@ -80,13 +80,23 @@ pub(super) struct Foreman {
 }
 
 impl Foreman {
-    pub(super) fn new(worker: &Worker, stop: CancellationToken) -> Self {
+    /// One that works until it is told to stop.
+    pub(super) fn until(worker: &Worker, stop: CancellationToken) -> Self {
+        Self::new(worker, Floor::shared(), stop)
+    }
+
+    /// One that works off what is there.
+    pub(super) fn for_once(worker: &Worker) -> Self {
+        Self::new(worker, Floor::for_once(), CancellationToken::new())
+    }
+
+    fn new(worker: &Worker, floor: Floor, stop: CancellationToken) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
         Self {
             store: worker.store.clone(),
             worker: worker.clone(),
             stop,
-            floor: Floor::default(),
+            floor,
             alarms: Alarms::default(),
             runs: TaskTracker::new(),
             reports,
@@ -248,9 +258,7 @@ impl Foreman {
             };
             return Some(renew.boxed());
         }
-        let fetched = self.fetching.is_none();
-        let at_once = !self.open || (until == Until::Done && fetched);
-        let back = self.floor.give_back(now, at_once);
+        let back = self.floor.give_back(now, !self.open);
         if !back.is_empty() {
             // Rows that came while the lanes were ours may have been left to us.
             self.look |= self.open && until == Until::Stopped;

@@ -124,3 +124,80 @@ fn letter(row: &DueEvent, failed: &Failed, attempts: i32, now: Micros) -> NewDea
         first_at: row.created_at.unwrap_or(now),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    fn row(attempts: i32) -> DueEvent {
+        DueEvent {
+            id: "e".to_owned(),
+            lane: 0,
+            seq: 1,
+            event_type: "a".to_owned(),
+            aggregate: None,
+            payload: bytes::Bytes::new(),
+            metadata: None,
+            created_at: None,
+            event_key: None,
+            generation: 0,
+            attempts,
+            next_attempt_at: 0,
+            original: None,
+            delivery: None,
+        }
+    }
+
+    fn failed(class: Class, no_try: bool) -> Settled {
+        Settled {
+            outcome: Outcome::Retry(Duration::from_secs(3)),
+            failure: Some(Failed {
+                handler: "h",
+                class,
+                code: Code::new("c"),
+                message: "m".to_owned(),
+                no_try,
+            }),
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_ten_minutes_and_are_never_shorter_than_asked() {
+        assert_eq!(wait(1, 1.0), Duration::from_secs(1));
+        assert_eq!(wait(4, 1.0), Duration::from_secs(8));
+        assert_eq!(wait(4, 0.0), Duration::from_secs(4));
+        assert_eq!(wait(i32::MAX, 1.0), LAST_WAIT);
+        let verdict = judge(&row(0), &failed(Class::Transient, false), 0, 5, 0.0);
+        let Verdict::Mark(mark) = verdict else {
+            panic!("it rests")
+        };
+        assert!(
+            matches!(
+                *mark,
+                Mark::PutOff {
+                    until: 3_000_000,
+                    ..
+                }
+            ),
+            "{mark:?}"
+        );
+    }
+
+    #[test]
+    fn what_says_nothing_about_the_event_is_no_try_however_often() {
+        let verdict = judge(&row(99), &failed(Class::Transient, true), 0, 5, 0.0);
+        assert!(matches!(verdict, Verdict::Rest(_)), "{verdict:?}");
+        assert!(!verdict.goes_on());
+    }
+
+    #[test]
+    fn what_can_never_succeed_is_given_up_at_once() {
+        let verdict = judge(&row(0), &failed(Class::Permanent, false), 0, 5, 0.0);
+        assert!(verdict.goes_on());
+        let Verdict::Mark(mark) = verdict else {
+            panic!("it rests")
+        };
+        assert!(matches!(*mark, Mark::GivenUp { .. }), "{mark:?}");
+    }
+}

@@ -99,7 +99,7 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) {
         let concurrency = self.settings.concurrency;
         tracing::info!(concurrency, "working off the events table");
-        Foreman::new(&self, stop).work(Until::Stopped).await;
+        Foreman::until(&self, stop).work(Until::Stopped).await;
     }
 
     /// Takes what is due at this moment, runs it to its end and returns.
@@ -107,7 +107,7 @@ impl Worker {
     /// # Errors
     /// When the database is away.
     pub async fn turn(&self) -> Result<Turn> {
-        let mut foreman = Foreman::new(self, CancellationToken::new());
+        let mut foreman = Foreman::for_once(self);
         foreman.work(Until::Done).await;
         foreman.result()
     }
@@ -117,7 +117,7 @@ impl Worker {
         let lanes = [lane];
         let leases = self.store.claim_these_lanes(LaneKind::Events, &lanes);
         let leases = leases.await?;
-        let mut foreman = Foreman::new(self, CancellationToken::new());
+        let mut foreman = Foreman::for_once(self);
         foreman.hold(leases);
         foreman.work(Until::Done).await;
         foreman.result()
