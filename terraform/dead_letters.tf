@@ -48,3 +48,12 @@ resource "google_pubsub_subscription_iam_member" "dead_letter_reader" {
   role         = "roles/pubsub.subscriber"
   member       = each.value
 }
+
+# With a database the service takes what waits there into its own table (DEAD_LETTER_SUBSCRIPTION).
+resource "google_pubsub_subscription_iam_member" "runtime_drains_dead_letters" {
+  for_each = var.database.enabled ? toset(["runtime"]) : toset([])
+
+  subscription = google_pubsub_subscription.dead_letters.name
+  role         = "roles/pubsub.subscriber"
+  member       = "serviceAccount:${local.runtime_account}"
+}

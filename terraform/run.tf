@@ -26,7 +26,9 @@ locals {
     HANDLER_TIMEOUT_MS        = tostring(var.handler_timeout_seconds * 1000)
     MAX_IN_FLIGHT             = tostring(var.concurrency)
     SHUTDOWN_GRACE_MS         = "9000" # Cloud Run kills 10 s after SIGTERM
-    }, var.metrics_sidecar == null ? {} : {
+    }, var.database.enabled ? {
+    DEAD_LETTER_SUBSCRIPTION = google_pubsub_subscription.dead_letters.name
+    } : {}, var.metrics_sidecar == null ? {} : {
     OTEL_EXPORTER_OTLP_ENDPOINT = "http://localhost:4318"
     OTEL_TRACES_SAMPLER         = "parentbased_traceidratio"
     OTEL_TRACES_SAMPLER_ARG     = tostring(var.metrics_sidecar.trace_ratio)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::brokers::{Incoming, Subscriber, Subscription};
-use crate::error::{Class, Code, Error};
+use crate::error::{Class, Error};
 use crate::event::{Delivery, Event};
 use crate::pipeline::ATTRIBUTE_PREFIX;
 use crate::store::dead_letters::{self, NewDeadLetter};
@@ -216,6 +216,12 @@ fn ours<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
     delivery.attribute(&format!("{ATTRIBUTE_PREFIX}{name}"))
 }
 
+/// Takes what looks like a code or the name of a handler.
+fn word(text: &str) -> Option<&str> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b);
+    ((1..=100).contains(&text.len()) && text.bytes().all(plain)).then_some(text)
+}
+
 /// Makes a dead letter of what came.
 fn row_of(delivery: &Delivery, now: Micros) -> NewDeadLetter {
     let deliveries = delivery.source_deliveries().unwrap_or(1);
@@ -250,7 +256,7 @@ fn row_of(delivery: &Delivery, now: Micros) -> NewDeadLetter {
     row.correlation_id = correlation.map(str::to_owned);
     if is_ours(delivery) {
         // Anybody may publish there, so even our own words are taken only where they look so.
-        let code = |name| ours(delivery, name).map(|text| Code::from_upstream(text).to_string());
+        let code = |name| ours(delivery, name).map(|text| word(text).unwrap_or("other").to_owned());
         row.error_class = match ours(delivery, "error-class") {
             Some("transient") => Class::Transient,
             _ => Class::Permanent,
@@ -258,11 +264,13 @@ fn row_of(delivery: &Delivery, now: Micros) -> NewDeadLetter {
         .as_str()
         .to_owned();
         row.error_code = code("error-code").unwrap_or_default();
-        let plain = |name: &&str| Code::from_upstream(name).as_str() == *name;
-        row.handler = ours(delivery, "handler").filter(plain).map(str::to_owned);
+        let handler = ours(delivery, "handler").and_then(word);
+        row.handler = handler.map(str::to_owned);
         row.error_message = ours(delivery, "reason").unwrap_or_default().to_owned();
-        if let Some(id) = ours(delivery, "event-id") {
-            row.event_key = id.to_owned();
+        // What held no event is known by the message it came in.
+        let key = ours(delivery, "event-id").or_else(|| ours(delivery, "source-message-id"));
+        if let Some(key) = key {
+            row.event_key = key.to_owned();
         }
         if let Some(part) = ours(delivery, "part") {
             row.error_message.push_str(&format!(" (part {part})"));

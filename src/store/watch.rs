@@ -117,7 +117,7 @@ impl StoreWatch {
     async fn look(&self) -> Result<(), Error> {
         if self.migrate.load(Ordering::Relaxed) {
             // It may take long, and cutting it off helps nobody.
-            self.store.migrate().await.map_err(unmigrated)?;
+            Box::pin(self.store.migrate()).await.map_err(unmigrated)?;
             self.migrate.store(false, Ordering::Relaxed);
         }
         let ask = async {

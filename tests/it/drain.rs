@@ -15,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::emulator::Emulator;
-use crate::support::{TestDatabase, both_databases, contract_event};
+use crate::support::{
+    Behaviour, DESK, Probe, TestApp, TestDatabase, both_databases, contract_event, eventually,
+    probe_event,
+};
 
 both_databases!(
     what_pubsub_gave_up_on_is_kept_with_its_bytes,
@@ -26,6 +29,7 @@ both_databases!(
     what_this_database_has_already_is_not_kept_twice,
     nothing_is_acknowledged_while_the_database_cannot_keep_it,
     what_is_not_kept_when_the_service_stops_is_handed_back,
+    a_service_that_drains_its_own_topic_keeps_each_failure_once,
 );
 
 const TOPIC: &str = "undelivered";
@@ -290,6 +294,34 @@ async fn what_is_not_kept_when_the_service_stops_is_handed_back(database: TestDa
     drain.tasks.wait().await;
 
     assert_eq!(drain.broker.waiting(SUBSCRIPTION), 1);
+}
+
+async fn a_service_that_drains_its_own_topic_keeps_each_failure_once(database: TestDatabase) {
+    let app = TestApp::builder()
+        .database(&database)
+        .variable("DEAD_LETTER_TOPIC", "hookyard-dead-letters")
+        .variable("DEAD_LETTER_SUBSCRIPTION", DESK)
+        .handler(Probe::that([Behaviour::FailForGood]));
+    let app = app.start().await;
+
+    app.push(&probe_event("poison")).await;
+    app.push_as("no-event", "not json").await;
+    app.push_message(b"\xff\xfe", &[]).await;
+    eventually(
+        || format!("{} drained", app.broker.waiting(DESK)),
+        async || {
+            let metrics = app.get("/metrics").await.text();
+            metrics.contains("hookyard_drained_total{outcome=\"kept\"} 3")
+        },
+    )
+    .await;
+
+    let letters = letters(&database.store().await).await;
+    let sources: Vec<_> = letters
+        .iter()
+        .map(|letter| letter.source.as_str())
+        .collect();
+    assert_eq!(sources, ["push"; 3], "{letters:?}");
 }
 
 #[tokio::test]

@@ -78,7 +78,9 @@ impl PubsubBroker {
             topics: Mutex::default(),
             alerts: Alerts::default(),
         };
-        for topic in [&config.events_topic, &config.dead_letter_topic] {
+        // With a database there may be no topic for dead letters.
+        let topics = [&config.events_topic, &config.dead_letter_topic];
+        for topic in topics.into_iter().filter(|topic| !topic.is_empty()) {
             broker.topic(topic)?;
         }
         Ok(broker)
@@ -246,6 +248,18 @@ mod tests {
             full("projects/there/topics/events"),
             "projects/there/topics/events"
         );
+    }
+
+    #[tokio::test]
+    async fn with_a_database_there_may_be_no_topic_for_dead_letters() {
+        let config = BusConfig {
+            bus_type: BusType::Pubsub,
+            project: Some("p-1".to_owned()),
+            events_topic: "events".to_owned(),
+            dead_letter_topic: String::new(),
+            emulator_host: Some("127.0.0.1:1".to_owned()),
+        };
+        assert!(PubsubBroker::connect(&config).await.is_ok());
     }
 
     #[tokio::test]

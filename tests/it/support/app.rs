@@ -17,6 +17,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, TestDatabase, eventually};
 
+/// Subscription of the dead-letter topic, for `DEAD_LETTER_SUBSCRIPTION`.
+pub(crate) const DESK: &str = "hookyard-dead-letters-desk";
+
 /// A service under test with everything around it.
 pub(crate) struct TestApp {
     pub(crate) sandbox: Sandbox,
@@ -101,7 +104,7 @@ impl Builder {
     }
 
     pub(crate) async fn start(self) -> TestApp {
-        let app = self.launch().await;
+        let app = Box::pin(self.launch()).await;
         app.wait_until_ready().await;
         app
     }
@@ -117,15 +120,16 @@ impl Builder {
         }
         let sandbox = sandbox.start().await.unwrap();
         let broker = MemoryBroker::new();
+        broker.create_subscription(DESK, "hookyard-dead-letters");
         let flaky = FlakyBroker::new(broker.clone());
         let broker_faults = flaky.faults().clone();
         let app = self
             .app
             .config(sandbox.config().unwrap())
-            .publisher(Arc::new(flaky));
+            .publisher(Arc::new(flaky))
+            .subscriber(Arc::new(broker.clone()));
         let app = app.handlers(hookyard::handlers::register);
-        // Boxed, or every test's future would hold all of it.
-        let app = Box::pin(app.build()).await.unwrap();
+        let app = app.build().await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let running = app.start(listener).unwrap();
         let client = loopback_client(Duration::from_secs(60)).unwrap();

@@ -11,7 +11,7 @@ mod sql;
 mod town;
 
 pub(crate) use answer::Answer;
-pub(crate) use app::{Builder, TestApp, Went};
+pub(crate) use app::{Builder, DESK, TestApp, Went};
 pub(crate) use database::{TestDatabase, both_databases};
 pub(crate) use events::{contract_event, customer_event, event, probe_event};
 pub(crate) use probe::{Behaviour, OtherProbe, Probe};
