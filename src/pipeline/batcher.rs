@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 use crate::error::{Error, Result};
 use crate::store::away;
 
-type Queued<A, R> = (A, oneshot::Sender<Result<R>>);
+/// An item, and who waits for its answer.
+type Queued<A, R> = (A, Option<oneshot::Sender<Result<R>>>);
 
 /// Hands items to a few loops that work off whatever has gathered, many at a time.
 ///
@@ -54,16 +55,15 @@ impl<A: Send + 'static, R: Send + 'static> Batcher<A, R> {
             return Err(away("shutting_down"));
         };
         self.open.fetch_add(1, Ordering::Relaxed);
-        place.send((item, sender));
+        place.send((item, Some(sender)));
         answer.await.unwrap_or_else(|_| Err(away("shutting_down")))
     }
 
     /// Hands over an item nobody waits for; dropped when there is no room.
     pub(super) fn tell(&self, item: A) {
-        let (sender, _) = oneshot::channel();
         if let Ok(place) = self.queue.try_reserve() {
             self.open.fetch_add(1, Ordering::Relaxed);
-            place.send((item, sender));
+            place.send((item, None));
         }
     }
 
@@ -91,17 +91,23 @@ async fn turn<A, R, W, F>(
         if got == 0 {
             return;
         }
+        // Who gave up waiting has said so to others already, and the item comes again.
+        batch.retain(|(_, sender)| sender.as_ref().is_none_or(|one| !one.is_closed()));
+        if batch.is_empty() {
+            open.fetch_sub(got, Ordering::Relaxed);
+            continue;
+        }
         let (asks, senders): (Vec<A>, Vec<_>) = batch.drain(..).unzip();
         let answers = work(asks).await;
         open.fetch_sub(got, Ordering::Relaxed);
         match answers {
             Ok(answers) => {
                 for (sender, answer) in senders.into_iter().zip(answers) {
-                    let _gone = sender.send(Ok(answer));
+                    let _gone = sender.map(|sender| sender.send(Ok(answer)));
                 }
             }
             Err(error) => {
-                for sender in senders {
+                for sender in senders.into_iter().flatten() {
                     let _gone = sender.send(Err(same(&error)));
                 }
             }

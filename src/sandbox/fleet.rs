@@ -78,11 +78,34 @@ impl Fleet {
     /// # Errors
     /// When the program cannot be run, or ends instead.
     pub async fn launch(&self, variables: &[(&str, &str)]) -> Result<Instance, BoxError> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        self.spawn(command, variables).await
+    }
+
+    /// Starts a service by a line of shell whose `"$0" "$@"` is the service, and waits until it is
+    /// ready.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`].
+    pub async fn start_by(&self, shell: &str) -> Result<Instance, BoxError> {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(shell).arg(&self.program);
+        command.args(&self.arguments);
+        let mut instance = self.spawn(command, &[]).await?;
+        instance.wait_until_ready().await?;
+        Ok(instance)
+    }
+
+    async fn spawn(
+        &self,
+        mut command: Command,
+        variables: &[(&str, &str)],
+    ) -> Result<Instance, BoxError> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(format!("{number}.log"));
         let log = File::create(&path)?;
-        let mut child = Command::new(&self.program)
-            .args(&self.arguments)
+        let mut child = command
             .env_clear()
             .envs(&self.variables)
             .env("PORT", "0")
@@ -230,6 +253,20 @@ impl Instance {
         match kill.stderr(Stdio::null()).status().await?.success() {
             true => Ok(()),
             false => Err("the service has ended".into()),
+        }
+    }
+
+    /// Limits the size of the files it may write: `unlimited`, or bytes.
+    ///
+    /// # Errors
+    /// When the machine has no `prlimit`, or the service has ended.
+    pub async fn limit_files(&self, size: &str) -> Result<(), BoxError> {
+        let mut limit = Command::new("prlimit");
+        limit.arg(format!("--pid={}", self.pid));
+        limit.arg(format!("--fsize={size}:unlimited"));
+        match limit.status().await?.success() {
+            true => Ok(()),
+            false => Err("the limit could not be set".into()),
         }
     }
 }

@@ -125,7 +125,8 @@ pub enum Kept {
 /// How often a batch that the database asks to repeat is repeated.
 const MAX_REPETITIONS: usize = 5;
 
-/// Keeps all steps in one transaction; when the database refuses one of them, each in its own.
+/// Keeps all steps in one transaction; when the database refuses one of them or they get in
+/// somebody's way, each in its own.
 ///
 /// # Errors
 /// When the database did not confirm; whether the steps are kept is not known then.
@@ -136,6 +137,8 @@ pub async fn commit(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
                 return Ok(vec![Kept::Refused(error)]);
             }
         }
+        // Handlers' own statements lock rows in an order nobody knows; one step alone is done soon.
+        Err(error) if asks_to_repeat(&error) && steps.len() > 1 => {}
         other => return other,
     }
     let mut kept = Vec::with_capacity(steps.len());
@@ -150,10 +153,14 @@ pub async fn commit(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
 }
 
 async fn together(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
+    let most = match steps {
+        [_] => MAX_REPETITIONS,
+        _ => 1,
+    };
     let mut repetitions = 0;
     loop {
         match once(store, steps).await {
-            Err(error) if repetitions < MAX_REPETITIONS && asks_to_repeat(&error) => {
+            Err(error) if repetitions < most && asks_to_repeat(&error) => {
                 repetitions += 1;
             }
             other => return other,
@@ -179,15 +186,29 @@ async fn once(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
     // In one order everywhere, so that two instances do not wait for each other.
     claimed.sort_by(|(_, a, _), (_, b, _)| a.key.cmp(&b.key));
     first.sort_by(|(_, a, _), (_, b, _)| a.key.cmp(&b.key));
+    // The same run twice: whoever began it gave up waiting, and it has come again.
+    first.dedup_by(|(_, later, _), (_, one, _)| later.key == one.key);
+    let held = claimed.iter().map(|(_, end, _)| &end.key);
+    let back = steps.iter().filter_map(|step| match step {
+        Step::GiveBack(back) => back.fence.map(|_| &back.key),
+        Step::End(_) | Step::Bury(_) | Step::Repeat(_) => None,
+    });
+    let held: Vec<&RunKey> = held.chain(back).collect();
+    ends::lock(&mut tx, &held).await?;
     if !claimed.is_empty() {
         ends::end_claimed(&mut tx, &claimed, now, &mut kept).await?;
     }
     if !first.is_empty() {
         ends::end_unclaimed(store, &mut tx, &first, now, &mut kept).await?;
     }
-    let mut outbox = Vec::new();
+    let (mut outbox, mut letters) = (Vec::new(), Vec::new());
     for (step, _) in steps.iter().zip(&kept).filter(|(_, kept)| **kept) {
-        rest(&mut tx, step, now, &mut outbox).await?;
+        rest(&mut tx, step, now, &mut outbox, &mut letters).await?;
+    }
+    // In one order everywhere, these as well.
+    letters.sort_by_cached_key(|letter| letter.id());
+    for letter in letters {
+        dead_letters::insert(&mut tx, letter, now).await?;
     }
     let marks: Vec<&Mark> = steps
         .iter()
@@ -216,20 +237,25 @@ async fn once(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
     Ok(kept.into_iter().map(answer).collect())
 }
 
-async fn rest(tx: &mut Tx, step: &Step, now: i64, outbox: &mut Vec<OutboxRow>) -> Result<()> {
+async fn rest<'a>(
+    tx: &mut Tx,
+    step: &'a Step,
+    now: i64,
+    outbox: &mut Vec<OutboxRow>,
+    letters: &mut Vec<&'a NewDeadLetter>,
+) -> Result<()> {
     match step {
         Step::End(end) => {
             write::apply(tx, &end.writes).await?;
-            if let Some(dead_letter) = &end.dead_letter {
-                dead_letters::insert(tx, dead_letter, now).await?;
-            }
+            letters.extend(end.dead_letter.as_ref());
             outbox.extend(end.outbox.iter().cloned());
             Ok(())
         }
         Step::GiveBack(back) => ends::give_back(tx, back, now).await,
         Step::Bury(bury) => {
             outbox.extend(bury.outbox.iter().cloned());
-            dead_letters::insert(tx, &bury.dead_letter, now).await
+            letters.push(&bury.dead_letter);
+            Ok(())
         }
         Step::Repeat(again) => ends::repeat(tx, again, now).await,
     }

@@ -60,6 +60,30 @@ const FAILURE: &str = "INSERT INTO failures (event_id, handler, generation, atte
 const REPEAT: &str = "INSERT INTO repeats (event_id, handler, kind, message_id, hasura_retry, \
     ran_again, came_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
 
+/// Taken in one order by everybody, so that two batches never wait for each other. Claims are
+/// made in this order, too.
+const LOCK_MANY: &str = "SELECT 1 FROM inbox AS i JOIN unnest($1::text[], $2::text[], $3::int[]) \
+    AS u (event_id, handler, generation) ON i.event_id = u.event_id AND i.handler = u.handler \
+    AND i.generation = u.generation \
+    ORDER BY i.event_id COLLATE \"C\", i.handler COLLATE \"C\", i.generation FOR UPDATE OF i";
+
+/// Locks runs that are going to be ended or given back.
+pub(super) async fn lock(tx: &mut Tx, keys: &[&RunKey]) -> Result<()> {
+    if let Tx::Postgres(tx) = tx
+        && keys.len() > 1
+    {
+        let all = || keys.iter();
+        sqlx::query(LOCK_MANY)
+            .bind(all().map(|key| key.event_id.as_str()).collect::<Vec<_>>())
+            .bind(all().map(|key| key.handler).collect::<Vec<_>>())
+            .bind(all().map(|key| key.generation).collect::<Vec<_>>())
+            .execute(&mut **tx)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
 impl End {
     fn state(&self) -> i16 {
         if self.dead_letter.is_some() {

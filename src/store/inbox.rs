@@ -155,8 +155,7 @@ struct Known {
     ended: Ended,
 }
 
-/// Asks for many claims at once. Answers come in the order of the asks, of which no two may be
-/// for the same run.
+/// Asks for many claims at once. Answers come in the order of the asks.
 ///
 /// # Errors
 /// When the database did not answer: what was claimed all the same is free again after its lease.
@@ -173,9 +172,27 @@ pub async fn claim(store: &Store, asks: &[Ask]) -> Result<Vec<Claimed>> {
         }
     }
     // Two instances that ask for the same runs lock them in the same order.
-    plain.sort_by(|(a, _), (b, _)| {
-        let key = |index: &usize| (&asks[*index].event_id, asks[*index].handler);
+    plain.sort_by(|a, b| {
+        let key = |(index, generation): &(usize, i32)| {
+            let ask = &asks[*index];
+            (ask.event_id.as_str(), ask.handler, *generation)
+        };
         key(a).cmp(&key(b))
+    });
+    // Whoever asked first gave up waiting; of two asks for one run one is answered.
+    let twice = |one: &(usize, i32), other: &(usize, i32)| {
+        let key = |(index, generation): &(usize, i32)| {
+            let ask = &asks[*index];
+            (ask.event_id.as_str(), ask.handler, *generation)
+        };
+        key(one) == key(other)
+    };
+    plain.dedup_by(|later, one| {
+        let same = twice(later, one);
+        if same {
+            answers[later.0] = Some(Claimed::Running { until: now });
+        }
+        same
     });
     let taken = take(store, asks, &plain, now).await?;
     for (index, generation) in plain {
@@ -361,22 +378,29 @@ async fn free(tx: &mut Tx, ask: &Ask, generation: i32) -> Result<()> {
     .map_err(failed)
 }
 
-/// Prolongs leases; returns which of them are still held, in the order given.
+/// Locks nothing that somebody else is just ending or taking over, and waits for nobody: what is
+/// left out is renewed next time.
+const RENEW_MANY: &str = "WITH seen AS (SELECT i.event_id, i.handler, i.generation, u.place, \
+    (i.fence = u.fence AND i.state = 1) AS still FROM unnest($1::text[], $2::text[], $3::int[], \
+    $4::bigint[]) WITH ORDINALITY AS u (event_id, handler, generation, fence, place) \
+    JOIN inbox AS i ON i.event_id = u.event_id AND i.handler = u.handler \
+    AND i.generation = u.generation FOR UPDATE OF i SKIP LOCKED), \
+    renewed AS (UPDATE inbox SET lease_until = $5 FROM seen WHERE seen.still \
+    AND inbox.event_id = seen.event_id AND inbox.handler = seen.handler \
+    AND inbox.generation = seen.generation) \
+    SELECT place FROM seen WHERE NOT still";
+
+/// Prolongs leases; returns which of them are still held as far as is known, in the order given.
 ///
 /// # Errors
 /// When the database did not answer.
 pub async fn renew(store: &Store, held: &[(RunKey, i64)]) -> Result<Vec<bool>> {
     let until = store.now().saturating_add(store.lease());
-    let mut still = vec![false; held.len()];
+    let mut still = vec![true; held.len()];
     match store.pool() {
         Pool::Postgres(pool) => {
-            let sql = "UPDATE inbox SET lease_until = $5 FROM unnest($1::text[], $2::text[], \
-                $3::int[], $4::bigint[]) WITH ORDINALITY AS u (event_id, handler, generation, \
-                fence, place) WHERE inbox.event_id = u.event_id AND inbox.handler = u.handler \
-                AND inbox.generation = u.generation AND inbox.fence = u.fence \
-                AND inbox.state = 1 RETURNING u.place";
             let keys = || held.iter().map(|(key, _)| key);
-            let places: Vec<i64> = sqlx::query_scalar(sql)
+            let lost: Vec<i64> = sqlx::query_scalar(RENEW_MANY)
                 .bind(keys().map(|k| k.event_id.as_str()).collect::<Vec<_>>())
                 .bind(keys().map(|k| k.handler).collect::<Vec<_>>())
                 .bind(keys().map(|k| k.generation).collect::<Vec<_>>())
@@ -385,28 +409,31 @@ pub async fn renew(store: &Store, held: &[(RunKey, i64)]) -> Result<Vec<bool>> {
                 .fetch_all(pool)
                 .await
                 .map_err(failed)?;
-            for place in places {
+            for place in lost {
                 let index = usize::try_from(place - 1).unwrap_or(usize::MAX);
                 if let Some(held) = still.get_mut(index) {
-                    *held = true;
+                    *held = false;
                 }
             }
         }
-        Pool::Sqlite { write, .. } => {
+        Pool::Sqlite { .. } => {
             let sql = "UPDATE inbox SET lease_until = $5 WHERE event_id = $1 AND handler = $2 \
                 AND generation = $3 AND fence = $4 AND state = 1";
+            let mut tx = store.begin().await?;
             for ((key, fence), still) in held.iter().zip(&mut still) {
-                let done = sqlx::query(sql)
+                let done = on!(&mut tx, c => sqlx::query(sql)
                     .bind(key.event_id.as_str())
                     .bind(key.handler)
                     .bind(key.generation)
                     .bind(*fence)
                     .bind(until)
-                    .execute(write)
+                    .execute(&mut *c)
                     .await
-                    .map_err(failed)?;
-                *still = done.rows_affected() == 1;
+                    .map(|done| done.rows_affected()))
+                .map_err(failed)?;
+                *still = done == 1;
             }
+            tx.commit().await?;
         }
     }
     Ok(still)

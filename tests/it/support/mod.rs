@@ -2,6 +2,7 @@
 
 mod answer;
 mod app;
+mod cluster;
 mod database;
 mod events;
 mod probe;
@@ -12,6 +13,7 @@ mod town;
 
 pub(crate) use answer::Answer;
 pub(crate) use app::{Builder, DESK, TestApp, Went};
+pub(crate) use cluster::Cluster;
 pub(crate) use database::{TestDatabase, both_databases};
 pub(crate) use events::{contract_event, customer_event, event, probe_event};
 pub(crate) use probe::{Behaviour, OtherProbe, Probe};

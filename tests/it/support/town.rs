@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hookyard::sandbox::{ADMIN_TOKEN, Did, Fleet, Instance, Line, Sandbox};
+use hookyard::sandbox::{Did, Fleet, Instance, Line, Sandbox};
 use hookyard::store::{Pool, Store};
 use url::Url;
 
@@ -23,29 +23,16 @@ pub(crate) struct Town {
     pub(crate) sandbox: Sandbox,
     pub(crate) fleet: Fleet,
     pub(crate) database: TestDatabase,
-    /// The bad line to PostgreSQL, when there is one.
-    pub(crate) line: Option<Line>,
 }
 
 impl Town {
     /// Prepares a town without services.
     pub(crate) async fn on(database: TestDatabase) -> Self {
-        let url = database.url().to_owned();
-        Self::found(database, None, &url).await
-    }
-
-    /// Prepares a town whose services reach PostgreSQL over a line that can be cut.
-    pub(crate) async fn over_a_line(database: TestDatabase) -> Self {
-        let (line, url) = database.line().await;
-        Self::found(database, Some(line), &url).await
-    }
-
-    async fn found(database: TestDatabase, line: Option<Line>, url: &str) -> Self {
         let sandbox = Sandbox::builder().auto_seed().start().await.unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_hookyard"));
         let fleet = Fleet::new(program, &sandbox).await.unwrap();
         let fleet = fleet
-            .variable("DATABASE_URL", url)
+            .variable("DATABASE_URL", database.url())
             .variable("LEASE_MS", LEASE.as_millis().to_string())
             .variable("POLL_INTERVAL_MS", "100")
             .variable("LOG_LEVEL", "info");
@@ -53,7 +40,6 @@ impl Town {
             sandbox,
             fleet,
             database,
-            line,
         }
     }
 
@@ -74,6 +60,12 @@ impl Town {
             Ok(instance) => instance,
             Err(error) => panic!("{error}\n{}", self.fleet.logs().join("\n")),
         }
+    }
+
+    /// Starts a service that is told of a write over its limit instead of being killed for it.
+    pub(crate) async fn start_that_may_hit_limits(&self) -> Instance {
+        let shell = "trap '' XFSZ; exec \"$0\" \"$@\"";
+        self.fleet.start_by(shell).await.unwrap()
     }
 
     /// Starts a service that dies at a point, such as `after_claim:1`.
@@ -162,13 +154,6 @@ impl Town {
     /// Reads one number.
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         count(&self.store().await, sql).await
-    }
-
-    /// Reads a metric of a service.
-    pub(crate) async fn metric(&self, of: &Instance, start: &str) -> f64 {
-        let text = of.get(ADMIN_TOKEN, "/metrics").await.unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(start));
-        line.map_or(0.0, |value| value.trim().parse().unwrap())
     }
 }
 

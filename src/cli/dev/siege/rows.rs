@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::after::Found;
 use crate::cli::dev::oracle::Verdict;
-use crate::error::BoxError;
+use crate::error::{BoxError, Class};
 use crate::store::Store;
 use crate::store::proof::{self, NewRow};
 
@@ -108,12 +108,25 @@ pub(super) async fn insert(rows: &[Planned], store: &Store) -> Result<(), BoxErr
             } else {
                 Duration::ZERO
             };
-            proof::insert_row(store, &row.row(store), slow).await?;
+            insert_one(store, &row.row(store), slow).await?;
         }
         Ok::<(), BoxError>(())
     });
     futures_util::future::try_join_all(inserts).await?;
     Ok(())
+}
+
+/// The other service does not give up either: its database may be locked by one that sleeps.
+async fn insert_one(store: &Store, row: &NewRow, slow: Duration) -> Result<(), BoxError> {
+    let mut tries = 0;
+    loop {
+        match proof::insert_row(store, row, slow).await {
+            Err(error) if error.class() == Class::Transient && tries < 20 => tries += 1,
+            // It was kept when its answer was lost.
+            Err(error) if error.code().as_str() == "unique_violation" && tries > 0 => return Ok(()),
+            other => return Ok(other?),
+        }
+    }
 }
 
 /// Compares what came of the rows with what has to: each credited once, announced under one id, in
