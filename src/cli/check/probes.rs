@@ -175,6 +175,10 @@ async fn topics(settings: &Settings, clock: &SharedClock) -> Vec<Finding> {
         )
         .mend(keep(topic, project))
     };
+    if bus.dead_letter_topic.is_empty() {
+        // Dead letters are kept in the database.
+        return vec![look("EVENTS_TOPIC", &bus.events_topic).await];
+    }
     let (events, kept) = tokio::join!(look("EVENTS_TOPIC", &bus.events_topic), kept);
     vec![events, kept]
 }
