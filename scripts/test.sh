@@ -283,6 +283,11 @@ if [ -x "$hookyard" ]; then
     pusher=(env -u PUBSUB_EMULATOR_HOST)
     step "dev, once" "${pusher[@]}" timeout 120 "$hookyard" dev --once
     step "dev, chaos" "${pusher[@]}" timeout 300 "$hookyard" dev --chaos --events 200 --seed 1
+    siege=(timeout 300 "$hookyard" dev --chaos --events 600 --seed 1 --instances 3 --kills 8)
+    step "dev, siege on SQLite" "${siege[@]}" --database "sqlite://$target/siege.db"
+    if [ -n "${TEST_POSTGRES_URL:-}" ]; then
+        step "dev, siege on PostgreSQL" "${siege[@]}" --database "$TEST_POSTGRES_URL"
+    fi
     if [ -n "${PUBSUB_EMULATOR_HOST:-}" ]; then
         step "dev, once, with the emulator" timeout 120 "$hookyard" dev --once
     fi

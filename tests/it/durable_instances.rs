@@ -146,9 +146,9 @@ async fn c7_a_duplicate_after_eviction_has_no_effect(database: TestDatabase) {
     }
     let requests = app.upstream_requests();
     // Past what the cache remembers, not past what the table does.
-    for days in 1..8 {
+    for event in &events[..7] {
         app.clock().advance(Duration::from_secs(24 * 3600));
-        assert_eq!(app.push(&events[days]).await.status, 200);
+        assert_eq!(app.push(event).await.status, 200);
     }
 
     assert_eq!(app.upstream_requests(), requests);

@@ -83,6 +83,7 @@ mod sandbox_dev;
 mod sandbox_hasura;
 mod sandbox_issuer;
 mod sandbox_pusher;
+mod sandbox_siege;
 mod store_start;
 mod support;
 mod tidy;

@@ -50,7 +50,7 @@ pub(crate) use both_databases;
     clippy::disallowed_methods,
     reason = "tests are told where PostgreSQL is, they have no configuration"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -68,6 +68,7 @@ impl TestDatabase {
 
     /// Makes a database in the PostgreSQL of the tests; `None` when there is none and the test is
     /// to be skipped.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     pub(crate) async fn postgres() -> Option<Self> {
         let Some(server) = variable("TEST_POSTGRES_URL") else {
             let why = "no PostgreSQL: set TEST_POSTGRES_URL or run scripts/test.sh";

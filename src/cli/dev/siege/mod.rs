@@ -356,7 +356,7 @@ impl Field {
         if self.siege.kills >= 3 && self.deaths == 0 {
             complaints.push("no service died".to_owned());
         }
-        if self.siege.events >= 1000 && self.ground.line.is_some() && self.ground.cuts() == 0 {
+        if self.siege.events >= 3000 && self.ground.line.is_some() && self.ground.cuts() == 0 {
             complaints.push("no answer to a COMMIT was lost".to_owned());
         }
         complaints
