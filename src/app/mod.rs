@@ -131,9 +131,12 @@ impl AppBuilder {
         };
         let _logs = telemetry::init(&config.log, config.bus.project.as_deref())?;
         if config.bus.bus_type == BusType::Memory && self.publisher.is_none() {
+            let what = match config.store {
+                Some(_) => "published events",
+                None => "published events and dead letters",
+            };
             tracing::warn!(
-                "events and dead letters stay in memory and are lost with this process: \
-                 EVENT_BUS_TYPE is memory"
+                "{what} stay in memory and are lost with this process: EVENT_BUS_TYPE is memory"
             );
         }
         self.config(config).build().await?.serve().await

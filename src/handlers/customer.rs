@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Result};
 use crate::event::contracts::{CustomerCreated, CustomerDeleted, CustomerUpdated};
 use crate::event::{Change, Op};
-use crate::pipeline::{Completion, Context, Handler};
+use crate::pipeline::{Completion, Context, Handler, Stale};
 
 /// The columns of `customers` that Chargebee has as well.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +32,8 @@ impl Handler for SyncCustomer {
         &["customers.insert", "customers.update", "customers.delete"];
     const ABOUT: &'static str =
         "creates or updates the Chargebee customer, emits customer.created, .updated or .deleted";
+    // The newest details win, in whatever order the changes come.
+    const STALE: Stale = Stale::Skip;
     type Payload = Change<CustomerRow>;
 
     async fn handle(&self, cx: &Context, change: Change<CustomerRow>) -> Result<Completion> {

@@ -123,7 +123,7 @@ pub enum Kept {
 }
 
 /// How often a batch that the database asks to repeat is repeated.
-const MAX_REPETITIONS: usize = 5;
+pub(super) const MAX_REPETITIONS: usize = 5;
 
 /// Keeps all steps in one transaction; when the database refuses one of them or they get in
 /// somebody's way, each in its own.
@@ -265,6 +265,6 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Rejected { .. } | Error::NotFound { .. })
 }
 
-fn asks_to_repeat(error: &Error) -> bool {
+pub(super) fn asks_to_repeat(error: &Error) -> bool {
     matches!(error.code().as_str(), "serialization_failure" | "deadlock")
 }

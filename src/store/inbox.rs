@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::Row;
 
+use super::commit::{MAX_REPETITIONS, asks_to_repeat};
 use super::{Micros, Pool, Store, Tx, failed, on, read};
 use crate::error::Result;
 
@@ -194,7 +195,16 @@ pub async fn claim(store: &Store, asks: &[Ask]) -> Result<Vec<Claimed>> {
         }
         same
     });
-    let taken = take(store, asks, &plain, now).await?;
+    let mut repetitions = 0;
+    let taken = loop {
+        match take(store, asks, &plain, now).await {
+            // A completion may lock the same runs in another order.
+            Err(error) if repetitions < MAX_REPETITIONS && asks_to_repeat(&error) => {
+                repetitions += 1;
+            }
+            other => break other?,
+        }
+    };
     for (index, generation) in plain {
         let ask = &asks[index];
         let key = (ask.event_id.clone(), ask.handler.to_owned(), generation);

@@ -379,7 +379,7 @@ async fn x6_rows_that_commit_late_are_not_skipped(database: TestDatabase) {
         }
     });
     let ids = futures_util::future::join_all(writers).await;
-    if let hookyard::store::Pool::Postgres(pool) = store.pool() {
+    if let Pool::Postgres(pool) = store.pool() {
         let mut slow = pool.begin().await.unwrap();
         let sql = "INSERT INTO events (event_type, payload, created_at) \
                    VALUES ('a', '{}', TIMESTAMPTZ '2026-01-05 09:00:00Z')";
