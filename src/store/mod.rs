@@ -175,7 +175,14 @@ impl Store {
             // Takes the write lock at once: a transaction that reads first and then cannot get
             // it would have to be begun anew.
             Pool::Sqlite { write, .. } => {
-                let tx = write.begin_with("BEGIN IMMEDIATE").await;
+                let mut tx = write.begin_with("BEGIN IMMEDIATE").await;
+                // When the disk is full SQLite rolls back by itself, of which the driver knows
+                // nothing: that connection would never begin again.
+                if let Err(sqlx::Error::InvalidSavePointStatement) = tx {
+                    let stuck = write.acquire().await.map_err(failed)?;
+                    stuck.close().await.map_err(failed)?;
+                    tx = write.begin_with("BEGIN IMMEDIATE").await;
+                }
                 tx.map(Tx::Sqlite).map_err(failed)
             }
             Pool::Postgres(pool) => pool.begin().await.map(Tx::Postgres).map_err(failed),

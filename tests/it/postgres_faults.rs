@@ -66,7 +66,12 @@ async fn refused(codes: &[(&str, &str)]) {
     let Some(database) = TestDatabase::postgres().await else {
         return;
     };
-    let app = TestApp::builder().database(&database).start().await;
+    // What cannot even be given back is free again after its lease.
+    let app = TestApp::builder()
+        .database(&database)
+        .variable("LEASE_MS", "1000")
+        .start()
+        .await;
     let store = database.store().await;
     let mut events = 0;
     for (code, name) in codes {
