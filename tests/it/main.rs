@@ -90,3 +90,4 @@ mod tidy;
 mod token_properties;
 mod worker;
 mod worker_app;
+mod worker_fairness;

@@ -5,6 +5,7 @@ mod app;
 mod cluster;
 mod database;
 mod events;
+pub(crate) mod hands;
 mod probe;
 mod process;
 pub(crate) mod rows;
