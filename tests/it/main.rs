@@ -46,6 +46,7 @@ mod durable_inbox;
 mod durable_instances;
 mod durable_kills;
 mod durable_line;
+mod durable_rows;
 mod durable_stale;
 mod durable_steps;
 mod edge_http;
