@@ -91,7 +91,7 @@ fn every_sample_ends_as_it_has_to() {
         "decoded",
         "claimed",
         "upstream",
-        "published",
+        "committed",
     ];
     for step in steps.into_iter().chain(["handler", "answered"]) {
         assert!(shown.contains(step), "no `{step}` in {shown}");
