@@ -260,6 +260,10 @@ fn postgres(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
             ("statement_timeout", statement.as_str()),
             ("lock_timeout", statement.as_str()),
             ("idle_in_transaction_session_timeout", idle.as_str()),
+            // A plan made while a table was empty must not outlive its growth: batches are large
+            // enough to be planned each time.
+            ("plan_cache_mode", "force_custom_plan"),
+            ("jit", "off"),
         ]);
     let pool = PgPoolOptions::new()
         .max_connections(config.max_connections)
