@@ -25,7 +25,7 @@ if [ "$part" != stateless ]; then
     (cd benches/graphile && npm ci --no-audit --no-fund --ignore-scripts --silent)
 fi
 
-cargo build --release --no-default-features --bin hookyard --example kit
+cargo build --release --no-default-features --bin hookyard --example kit --example trivial
 target=${CARGO_TARGET_DIR:-target}/release
 kit=$target/examples/kit
 
@@ -38,5 +38,5 @@ if [ "$part" != stateless ]; then
     # As it comes, commits on disk, but for more connections and memory.
     start_postgres "$target/bench-postgres.log" -c max_connections=200 -c shared_buffers=512MB \
         -c max_wal_size=4GB || fail "no PostgreSQL, see $target/bench-postgres.log"
-    BENCH_POSTGRES_URL=$postgres_url "$kit" durable "$target/hookyard"
+    BENCH_POSTGRES_URL=$postgres_url "$kit" durable "$target/hookyard" "$target/examples/trivial"
 fi

@@ -1,6 +1,6 @@
 //! Measures the service beside other programs on one machine; see `scripts/bench.sh`.
 //!
-//! `kit run SERVICE` measures the stateless half beside two baselines, `kit durable SERVICE` the
+//! `kit run SERVICE` measures the stateless half beside two baselines, `kit durable SERVICE TRIVIAL` the
 //! durable half beside graphile-worker, `kit profile SERVICE REQUESTS` gives a profiler something
 //! to look at; the other words are the processes they start.
 
@@ -29,14 +29,13 @@ fn main() {
     match arguments[..] {
         ["run", service] => run::run(service),
         ["profile", service, requests] => run::profile(service, requests.parse().unwrap()),
-        ["durable", service] => durable::run(service),
-        ["trivial"] => on_tokio(durable::trivial::serve()),
+        ["durable", service, trivial] => durable::run(service, trivial),
         ["bare"] => on_tokio(bare::serve()),
         ["plain"] => on_tokio(plain::serve()),
         ["upstreams", modulus] => upstreams::serve(modulus),
         _ => println!(
-            "usage: kit run SERVICE | durable SERVICE | profile SERVICE REQUESTS \
-             | trivial | bare | plain | upstreams MODULUS"
+            "usage: kit run SERVICE | durable SERVICE TRIVIAL | profile SERVICE REQUESTS \
+             | bare | plain | upstreams MODULUS"
         ),
     }
 }

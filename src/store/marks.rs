@@ -106,7 +106,7 @@ const SETTLE_POSTGRES: &str = "\
     UPDATE events e SET processed = TRUE, status = m.status, generation = e.generation + 1,
         attempts = 0, next_attempt_at = 0, processed_at = $4
     FROM unnest($1::TEXT[], $2::INTEGER[], $3::TEXT[]) AS m (id, generation, status)
-    WHERE e.id = CAST(m.id AS UUID) AND e.generation = m.generation AND e.processed IS NOT TRUE";
+    WHERE e.id = CAST(m.id AS UUID) AND e.generation = m.generation AND e.processed IS DISTINCT FROM TRUE";
 
 const SETTLE_SQLITE: &str = "\
     UPDATE events SET processed = TRUE, status = $3, generation = generation + 1,
@@ -138,7 +138,7 @@ const PUT_OFF_POSTGRES: &str = "\
         FROM unnest($1::TEXT[], $2::INTEGER[], $3::BIGINT[], $4::INTEGER[], $5::TEXT[], $6::TEXT[],
             $7::TEXT[]) AS m (id, generation, until, attempts, class, code, note)
         WHERE e.id = CAST(m.id AS UUID) AND e.generation = m.generation
-            AND e.processed IS NOT TRUE
+            AND e.processed IS DISTINCT FROM TRUE
         RETURNING e.id, e.aggregate_id, e.next_attempt_at
     )
     INSERT INTO held_aggregates (aggregate, event_id, until)

@@ -8,7 +8,6 @@ mod database;
 mod history;
 mod meter;
 mod report;
-pub(crate) mod trivial;
 
 use std::env;
 
@@ -36,7 +35,8 @@ const MANY: usize = 256;
 struct Bench {
     scale: f64,
     service: String,
-    kit: String,
+    /// A service of the library with a handler that does nothing.
+    trivial: String,
     upstreams: Upstreams,
     skip: Request,
     ours: Database,
@@ -44,7 +44,7 @@ struct Bench {
     sink: Sink,
 }
 
-pub(crate) fn run(service: &str) {
+pub(crate) fn run(service: &str, trivial: &str) {
     let number = |name: &str, default: f64| {
         env::var(name).map_or(default, |text| text.parse::<f64>().unwrap())
     };
@@ -53,7 +53,7 @@ pub(crate) fn run(service: &str) {
     let bench = Bench {
         scale: number("SCALE", 1.0),
         service: service.to_owned(),
-        kit: env::current_exe().unwrap().to_str().unwrap().to_owned(),
+        trivial: trivial.to_owned(),
         upstreams: Upstreams::start(&issuer.modulus()),
         skip: Request::new(&issuer.sign(0), None, "draft"),
         ours: Database::create(&cluster, "bench_hookyard"),
@@ -106,11 +106,12 @@ impl Bench {
             ("DATABASE_URL", database.url.as_str()),
             ("ENABLE_POLLING", if polling { "true" } else { "false" }),
             ("BATCH_SIZE", "500"),
+            ("WORKER_CONCURRENCY", "500"),
             ("LOG_LEVEL", "warn"),
             ("BENCH_SINK", &self.sink.address),
         ];
-        let kit = &self.kit;
-        let server = Server::start_with(kit, "trivial", &self.upstreams, &self.skip, &variables);
+        let (trivial, first) = (&self.trivial, &self.skip);
+        let server = Server::start_with(trivial, "serve", &self.upstreams, first, &variables);
         Ours::new(server)
     }
 

@@ -1,4 +1,11 @@
-//! A service of the library with one handler that does nothing, as graphile-worker's task.
+//! A service of the library with one handler that does nothing, as graphile-worker's task in
+//! `benches/graphile`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a measuring tool: it stops at what it cannot do"
+)]
 
 use std::env;
 use std::net::UdpSocket;
@@ -36,7 +43,12 @@ impl Handler for Trivial {
     }
 }
 
-pub(crate) async fn serve() {
+/// As in the reference service.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() {
     let trivial = Trivial {
         socket: UdpSocket::bind("127.0.0.1:0").unwrap(),
         sink: env::var("BENCH_SINK").unwrap(),
