@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
@@ -34,10 +34,12 @@ impl<A: Send + 'static, R: Send + 'static> Batcher<A, R> {
         let (queue, items) = mpsc::channel(most * 4);
         let items = Arc::new(Mutex::new(items));
         let open = Arc::new(AtomicUsize::new(0));
+        let working = Arc::new(Working::default());
         for _ in 0..loops {
             tasks.spawn(turn(
                 Arc::clone(&items),
                 Arc::clone(&open),
+                Arc::clone(&working),
                 most,
                 work.clone(),
             ));
@@ -75,9 +77,43 @@ impl<A: Send + 'static, R: Send + 'static> Batcher<A, R> {
     }
 }
 
+/// How long a loop leaves what comes to the one that is at work. A transaction has its price, so
+/// few large batches beat many small ones; but one that takes long must not hold up the rest.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+/// Which loops are at work.
+#[derive(Default)]
+struct Working {
+    loops: AtomicUsize,
+    done: Notify,
+}
+
+impl Working {
+    /// Waits until no loop is at work, for a while.
+    async fn others(&self) {
+        let none = async {
+            while self.loops.load(Ordering::Acquire) > 0 {
+                self.done.notified().await;
+            }
+        };
+        let _patience_is_over = tokio::time::timeout(PATIENCE, none).await;
+    }
+
+    fn begin(&self) {
+        self.loops.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn end(&self) {
+        self.loops.fetch_sub(1, Ordering::AcqRel);
+        // Kept for the next who waits; there is one at most.
+        self.done.notify_one();
+    }
+}
+
 async fn turn<A, R, W, F>(
     items: Arc<Mutex<mpsc::Receiver<Queued<A, R>>>>,
     open: Arc<AtomicUsize>,
+    working: Arc<Working>,
     most: usize,
     work: W,
 ) where
@@ -86,8 +122,14 @@ async fn turn<A, R, W, F>(
 {
     let mut batch = Vec::new();
     loop {
-        // Held while waiting: the other loops are busy or wait their turn.
-        let got = items.lock().await.recv_many(&mut batch, most).await;
+        let got = {
+            // Held while waiting: the other loops are busy or wait their turn.
+            let mut items = items.lock().await;
+            working.others().await;
+            let got = items.recv_many(&mut batch, most).await;
+            working.begin();
+            got
+        };
         if got == 0 {
             return;
         }
@@ -95,11 +137,13 @@ async fn turn<A, R, W, F>(
         batch.retain(|(_, sender)| sender.as_ref().is_none_or(|one| !one.is_closed()));
         if batch.is_empty() {
             open.fetch_sub(got, Ordering::Relaxed);
+            working.end();
             continue;
         }
         let (asks, senders): (Vec<A>, Vec<_>) = batch.drain(..).unzip();
         let answers = work(asks).await;
         open.fetch_sub(got, Ordering::Relaxed);
+        working.end();
         match answers {
             Ok(answers) => {
                 for (sender, answer) in senders.into_iter().zip(answers) {

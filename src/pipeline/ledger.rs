@@ -20,9 +20,9 @@ use crate::store::commit::{self, Failure, GiveBack, Kept, Step};
 use crate::store::inbox::{self, Ask, Claimed, Ended, RunKey};
 
 /// Most claims or completions of one transaction.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
-/// Loops that claim, and as many that commit: one works while the other gathers.
+/// Loops that claim, and as many that commit: the second helps when the first takes long.
 const LOOPS: usize = 2;
 
 /// How long to wait between two looks at a run of somebody else, at first and at most.
