@@ -30,6 +30,7 @@ RUN sed -i '/^\[\[/,/^$/d' Cargo.toml \
 
 # The service, without the sandbox: no token issuer, no stand-in upstream reaches production.
 COPY graphql graphql
+COPY migrations migrations
 COPY src src
 RUN cargo build --release --locked --no-default-features --bin hookyard \
     && strip --strip-all target/release/hookyard \
