@@ -20,7 +20,9 @@ if [ "$part" != durable ]; then
     command -v taskset >/dev/null || fail 'needs taskset (util-linux)'
 fi
 if [ "$part" != stateless ]; then
-    command -v node >/dev/null && command -v npm >/dev/null || fail 'durable needs node and npm'
+    for tool in node npm; do
+        command -v "$tool" >/dev/null || fail "durable needs $tool"
+    done
     find_postgres >/dev/null || fail 'durable needs PostgreSQL'
     (cd benches/graphile && npm ci --no-audit --no-fund --ignore-scripts --silent)
 fi

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # A private PostgreSQL cluster, for scripts that source this file.
 
 postgres_folder="" postgres_programs="" postgres_as=() postgres_url=""
