@@ -288,8 +288,13 @@ impl Foreman {
     fn most_lanes(&self) -> usize {
         let settings = &self.worker.settings;
         let rows = self.store_of_rows() + settings.concurrency;
-        let needed = rows.div_ceil(settings.batch_size).max(8);
+        // Lanes whose few rows all run, and take long, leave hands free for those of others.
+        let idle = self.floor.ready() == 0 && self.floor.running() < settings.concurrency;
         let all = usize::try_from(LANES).unwrap_or(64);
+        let needed = match idle {
+            true => all,
+            false => rows.div_ceil(settings.batch_size).max(8),
+        };
         needed.min(all * 7 / 8 / (self.others + 1)).max(1)
     }
 
