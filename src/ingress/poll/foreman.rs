@@ -151,6 +151,8 @@ impl Foreman {
     }
 
     fn start_rows(&mut self) {
+        // Seen here first: what ends now would be followed by rows that nobody waits for.
+        self.open &= !self.stop.is_cancelled();
         if !self.open {
             self.floor.stop();
             return;
