@@ -3,7 +3,6 @@
 //! While rows run, the next are fetched and the last are marked. Marks that gather while the
 //! database is busy go into the next transaction together.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,7 +10,8 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::errand::{Brought, Errand, Found, Marks, Report, ReportBack, micros, of};
+use super::careful::{self, Careful};
+use super::errand::{Brought, Errand, Found, Marks, Report, micros, of};
 use super::floor::{Floor, Look};
 use super::judge::{Verdict, judge};
 use super::{Alarms, Turn, Worker};
@@ -44,15 +44,16 @@ pub(super) enum Until {
 /// One loop's state.
 pub(super) struct Foreman {
     store: Store,
-    worker: Worker,
+    pub(super) worker: Worker,
     stop: CancellationToken,
-    floor: Floor,
+    pub(super) floor: Floor,
     alarms: Alarms,
-    runs: TaskTracker,
+    pub(super) runs: TaskTracker,
     reports: UnboundedReceiver<Report>,
-    reporter: UnboundedSender<Report>,
-    marks: Marks,
+    pub(super) reporter: UnboundedSender<Report>,
+    pub(super) marks: Marks,
     rests: Vec<(i16, Micros)>,
+    pub(super) careful: Careful,
     fetching: Errand<Found>,
     marking: Errand<(Marks, Result<()>)>,
     errand: Errand<Brought>,
@@ -60,7 +61,7 @@ pub(super) struct Foreman {
     /// Whether there may be lanes with due rows that nobody holds.
     look: bool,
     /// Whether new work is taken on.
-    open: bool,
+    pub(super) open: bool,
     looked_at: Option<Micros>,
     polled_at: Micros,
     others: usize,
@@ -93,6 +94,7 @@ impl Foreman {
             reporter,
             marks: Vec::new(),
             rests: Vec::new(),
+            careful: Careful::default(),
             fetching: None,
             marking: None,
             errand: None,
@@ -155,16 +157,18 @@ impl Foreman {
         self.open &= !self.stop.is_cancelled();
         if !self.open {
             self.floor.stop();
+            self.put_back_uncounted();
             return;
         }
         let now = self.store.now();
         while self.floor.running() < self.worker.settings.concurrency {
             let Some(row) = self.floor.start(now) else {
-                return;
+                break;
             };
-            let report = ReportBack::new(Arc::clone(&row), self.reporter.clone());
-            let run = self.worker.rows.run(row);
-            self.runs.spawn(async move { report.send(run.await) });
+            self.begin(row, now);
+        }
+        if self.waiting.is_none() {
+            self.careful.count(&self.store);
         }
     }
 
@@ -310,6 +314,7 @@ impl Foreman {
                     self.take_report(report);
                 }
             }
+            counted = of(&mut self.careful.counting) => self.take_counted(counted),
             (batch, marked) = of(&mut self.marking) => self.take_marked(batch, marked),
             (look, found) = of(&mut self.fetching) => self.take_found(&look, found),
             brought = of(&mut self.errand) => self.take_brought(brought),
@@ -370,7 +375,8 @@ impl Foreman {
     fn take_report(&mut self, (row, settled): Report) {
         let now = self.store.now();
         let max_retries = self.worker.settings.max_retries;
-        let verdict = judge(&row, &settled, now, max_retries, rand::random());
+        let counted = self.careful.end(&row);
+        let verdict = judge(&row, &settled, now, max_retries, rand::random(), counted);
         self.floor.ended(&row, verdict.goes_on());
         match verdict {
             Verdict::Mark(mark) => {
@@ -378,20 +384,29 @@ impl Foreman {
                 self.marks.push((row, *mark));
             }
             Verdict::Rest(wait) => {
-                self.floor.let_go(&row);
+                let until = now.saturating_add(micros(wait));
                 self.rests.retain(|(lane, _)| *lane != row.lane);
-                self.rests
-                    .push((row.lane, now.saturating_add(micros(wait))));
+                self.rests.push((row.lane, until));
+                if counted {
+                    let tries = careful::tries(&row, row.next_attempt_at.max(1));
+                    self.marks.push((row, Mark::NoTry(tries)));
+                } else {
+                    self.floor.let_go(&row);
+                }
             }
         }
     }
 
-    fn count(&mut self, row: &DueEvent, mark: &Mark) {
+    pub(super) fn count(&mut self, row: &DueEvent, mark: &Mark) {
         match mark {
             Mark::Settled { .. } => self.turn.settled += 1,
             Mark::PutOff { until, .. } => {
                 self.turn.put_off += 1;
                 self.alarms.set(*until);
+            }
+            Mark::NoTry(tries) => {
+                self.turn.put_off += 1;
+                self.alarms.set(tries.until);
             }
             Mark::GivenUp { letter, .. } => {
                 self.turn.given_up += 1;
@@ -441,6 +456,7 @@ impl Foreman {
         let failed = match brought {
             Brought::Lanes(Ok(leases), asked) => {
                 self.look |= leases.len() >= asked;
+                careful::tell_of_left(&leases);
                 self.floor.add_lanes(leases, self.store.now());
                 None
             }
@@ -464,7 +480,7 @@ impl Foreman {
         }
     }
 
-    fn is_away(&mut self, error: Error) {
+    pub(super) fn is_away(&mut self, error: Error) {
         if self.away.is_none() {
             let code = error.code();
             tracing::warn!(
@@ -476,7 +492,7 @@ impl Foreman {
         self.waiting = Some(tokio::time::sleep(AWAY).boxed());
     }
 
-    fn is_back(&mut self) {
+    pub(super) fn is_back(&mut self) {
         if self.away.take().is_some() {
             tracing::info!("the events table is reached again");
         }
