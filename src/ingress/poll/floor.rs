@@ -136,8 +136,8 @@ impl Floor {
         self.ready.len()
     }
 
-    /// Returns how many rows are in hand and have not run; those of which one at a time may start
-    /// keep nobody from looking for others.
+    /// Returns how many rows are in hand and have not run. Those that wait for their turn alone are
+    /// left out: they should not keep anybody from looking for others.
     pub(super) fn loaded(&self) -> usize {
         self.ready.len() + self.waiting
     }

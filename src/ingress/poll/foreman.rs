@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::careful::{self, Careful};
-use super::errand::{Brought, Errand, Found, Marks, Report, micros, of};
+use super::errand::{Brought, Errand, Found, Marks, Report, marked, micros, of};
 use super::floor::{Floor, Look};
 use super::judge::{Verdict, judge};
 use super::{Alarms, Turn, Worker};
 use crate::error::{Error, Result};
 use crate::store::events::{DueEvent, Wanted};
-use crate::store::marks::{Mark, mark};
+use crate::store::marks::Mark;
 use crate::store::{LANES, LaneKind, Lease, Micros, Store};
 
 /// Most rows marked in one transaction.
@@ -167,25 +167,19 @@ impl Foreman {
             };
             self.begin(row, now);
         }
-        if self.waiting.is_none() {
+        // Not beside marks: both may touch the same `held_aggregates`, in different orders.
+        if self.waiting.is_none() && self.marking.is_none() {
             self.careful.count(&self.store);
         }
     }
 
     fn send_errands(&mut self, until: Until) {
         let now = self.store.now();
-        if self.marking.is_none() && !self.marks.is_empty() && self.waiting.is_none() {
+        let writes = self.marking.is_some() || self.careful.counting.is_some();
+        if !writes && !self.marks.is_empty() && self.waiting.is_none() {
             let rest = self.marks.len().min(MOST_MARKS);
             let batch: Vec<_> = self.marks.drain(..rest).collect();
-            let store = self.store.clone();
-            self.marking = Some(
-                async move {
-                    let marks: Vec<Mark> = batch.iter().map(|(_, mark)| mark.clone()).collect();
-                    let marked = mark(&store, &marks).await;
-                    (batch, marked)
-                }
-                .boxed(),
-            );
+            self.marking = Some(marked(self.store.clone(), batch));
         }
         if self.fetching.is_none() && self.open && self.waiting.is_none() {
             self.fetch(now, until);
