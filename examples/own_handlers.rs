@@ -1,12 +1,13 @@
 //! A team's own service: its own two handlers, everything else from the library.
 //!
-//! Run it with the variables of the reference service: `cargo run --example own_handlers`.
+//! `cargo run --example own_handlers -- dev` tries it out, `… -- handlers` lists its handlers.
 
-use hookyard::app::{App, AppBuilder};
-use hookyard::error::{BoxError, Result};
+use std::process::ExitCode;
+
+use hookyard::error::Result;
 use hookyard::event::contracts::DomainEvent;
 use hookyard::event::{Change, Scheduled};
-use hookyard::pipeline::{Completion, Context, Handler, When};
+use hookyard::pipeline::{Completion, Context, Handler, Registry, RegistryError, When};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
@@ -71,14 +72,14 @@ impl Handler for Heartbeat {
     }
 }
 
-/// The service: its handlers, and the library for the rest.
-pub(crate) fn service() -> AppBuilder {
-    App::builder()
-        .handler(AnnouncePaidInvoice)
-        .handler(Heartbeat)
+/// The list of handlers.
+pub(crate) fn register(registry: &mut Registry) -> std::result::Result<(), RegistryError> {
+    registry.register(AnnouncePaidInvoice)?;
+    registry.register(Heartbeat)
 }
 
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    service().run().await
+/// The whole command line, over these handlers: `serve`, `dev`, `check`, `hasura metadata diff`,
+/// `dead-letters`, `replay` and all others.
+fn main() -> ExitCode {
+    hookyard::cli::main(register)
 }

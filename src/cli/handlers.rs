@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::cli;
 use crate::cli::output::{self, Cell, Ink, Paint, Table};
 use crate::error::BoxError;
-use crate::pipeline::{HandlerInfo, Registry};
+use crate::pipeline::HandlerInfo;
 
 /// What `hookyard handlers` takes.
 #[derive(Args)]
@@ -21,9 +22,7 @@ pub(super) struct HandlersArgs {
 /// # Errors
 /// When two handlers hide each other.
 pub(super) fn handlers(args: &HandlersArgs) -> Result<ExitCode, BoxError> {
-    let mut registry = Registry::new();
-    crate::handlers::register(&mut registry)?;
-    let infos = registry.describe();
+    let infos = cli::registry()?.describe();
     if args.json {
         output::print(&serde_json::to_string_pretty(&infos)?);
     } else {
@@ -32,7 +31,8 @@ pub(super) fn handlers(args: &HandlersArgs) -> Result<ExitCode, BoxError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(infos: &[HandlerInfo], paint: Paint) -> String {
+/// Returns the registry as a table.
+pub(super) fn table(infos: &[HandlerInfo], paint: Paint) -> String {
     let mut table = Table::new(&["EVENT TYPE", "CONDITION", "HANDLER", "WHAT IT DOES"]);
     for info in infos {
         table.row(vec![
@@ -48,6 +48,7 @@ fn table(infos: &[HandlerInfo], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::Registry;
 
     #[test]
     fn every_handler_of_the_reference_service_is_in_the_table() {

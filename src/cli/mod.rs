@@ -1,4 +1,4 @@
-//! The command line: one file per command.
+//! The command line: one file per command. A team's own `main` has all of it with [`main`].
 
 mod bridge;
 mod check;
@@ -16,11 +16,18 @@ mod send;
 mod serve;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::error::BoxError;
+use crate::pipeline::{Registry, RegistryError};
+
+type Register = Box<dyn Fn(&mut Registry) -> Result<(), RegistryError> + Send + Sync>;
+
+/// Whose handlers the commands speak of. Set once, before any of them runs.
+static HANDLERS: OnceLock<Register> = OnceLock::new();
 
 /// Event handler service for Hasura event triggers behind Google Pub/Sub push.
 #[derive(Parser)]
@@ -106,8 +113,26 @@ enum Command {
     Variables,
 }
 
-/// Runs the command line of the process.
-pub fn main() -> ExitCode {
+/// Runs the command line of the process over the handlers that `register` adds.
+///
+/// Makes a `main` of one line, for the reference service as for any other:
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     hookyard::cli::main(hookyard::handlers::register)
+/// }
+/// ```
+///
+/// `register` is called whenever a command needs the handlers, so it should do nothing else; what
+/// is wrong with the list is said by the command. `dev --once` and `dev --chaos` play the handlers
+/// of [`crate::handlers`], whatever is registered here: they know what has to come of those.
+pub fn main<F>(register: F) -> ExitCode
+where
+    F: Fn(&mut Registry) -> Result<(), RegistryError> + Send + Sync + 'static,
+{
+    if HANDLERS.set(Box::new(register)).is_err() {
+        return output::fail("the command line runs once in a process");
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -130,6 +155,24 @@ pub fn main() -> ExitCode {
     // What is still running was given its grace; nothing waits for it any longer.
     runtime.shutdown_background();
     ended.unwrap_or_else(|error| output::fail(&error.to_string()))
+}
+
+/// Registers the handlers of this program.
+///
+/// # Errors
+/// When one does not fit.
+fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    HANDLERS.get().map_or(Ok(()), |handlers| handlers(registry))
+}
+
+/// Returns the handlers of this program.
+///
+/// # Errors
+/// When one does not fit.
+fn registry() -> Result<Registry, RegistryError> {
+    let mut registry = Registry::new();
+    register(&mut registry)?;
+    Ok(registry)
 }
 
 async fn run(command: Command) -> Result<ExitCode, BoxError> {

@@ -10,9 +10,6 @@ use crate::error::BoxError;
 /// # Errors
 /// What is wrong with the configuration, or that the address cannot be listened on.
 pub(super) async fn serve() -> Result<ExitCode, BoxError> {
-    App::builder()
-        .handlers(crate::handlers::register)
-        .run()
-        .await?;
+    App::builder().handlers(super::register).run().await?;
     Ok(ExitCode::SUCCESS)
 }

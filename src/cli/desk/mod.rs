@@ -24,7 +24,6 @@ use crate::clock::SystemClock;
 use crate::config::StoreConfig;
 use crate::desk::{By, Desk, DeskError};
 use crate::error::BoxError;
-use crate::pipeline::Registry;
 use crate::store::Store;
 
 pub(super) use dead_letters::{DeadLettersCommand, dead_letters};
@@ -98,9 +97,7 @@ fn open() -> Result<Desk, BoxError> {
     let dev: Option<String> = None;
     let config = StoreConfig::from_env_or(dev.as_deref())?;
     let store = Store::connect(&config, SystemClock::shared())?;
-    let mut registry = Registry::new();
-    crate::handlers::register(&mut registry)?;
-    Ok(Desk::new(store, registry.describe()))
+    Ok(Desk::new(store, crate::cli::registry()?.describe()))
 }
 
 /// Prints an answer in the form asked for.

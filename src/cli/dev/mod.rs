@@ -20,6 +20,7 @@ use self::samples::{Ended, SAMPLES};
 pub(crate) use self::state::DevState;
 use self::world::{Setup, World};
 use super::output::{self, Cell, Ink, Paint, Table};
+use crate::cli;
 use crate::error::BoxError;
 use crate::sandbox::{ADMIN_TOKEN, TOPIC};
 
@@ -33,7 +34,8 @@ use crate::sandbox::{ADMIN_TOKEN, TOPIC};
 /// them is in use. With PUBSUB_EMULATOR_HOST set, the real emulator takes the pusher's place.
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {
-    /// Run every sample, show what happened, and end: 0 if each ended as it has to, else 1.
+    /// Run every sample, show what happened, and end: 0 if each ended as it has to, else 1. As
+    /// `--chaos`, with the handlers that come with Hookyard, whatever this program's own are.
     #[arg(long, conflicts_with = "chaos")]
     once: bool,
 
@@ -110,6 +112,7 @@ async fn once(paint: Paint) -> Result<ExitCode, BoxError> {
         service_port: 0,
         sandbox_port: 0,
         log_level: "off",
+        handlers: crate::handlers::register,
     };
     let mut world = World::start(setup).await?;
     output::print(&banner(&world, paint));
@@ -151,7 +154,10 @@ async fn stay(paint: Paint) -> Result<ExitCode, BoxError> {
         service_port: 8080,
         sandbox_port: 8090,
         log_level: "info",
+        handlers: cli::register,
     };
+    let handlers = cli::registry()?.describe();
+    let knows_samples = (handlers.iter()).any(|info| info.handler == samples::FIRST_HANDLER);
     let world = World::start(setup).await?;
     let state = DevState {
         service: world.service.address,
@@ -160,12 +166,16 @@ async fn stay(paint: Paint) -> Result<ExitCode, BoxError> {
     };
     state.write();
     output::print(&banner(&world, paint));
-    let title = format!("One event on its way ({}):", samples::FIRST.about);
-    output::print(&format!("\n{}", paint.ink(Ink::Bold, &title)));
-    for trace in world.run(&samples::first_with_fresh_ids()).await? {
-        output::print(&render_trace(&trace, paint));
+    if knows_samples {
+        let title = format!("One event on its way ({}):", samples::FIRST.about);
+        output::print(&format!("\n{}", paint.ink(Ink::Bold, &title)));
+        for trace in world.run(&samples::first_with_fresh_ids()).await? {
+            output::print(&render_trace(&trace, paint));
+        }
+    } else {
+        output::print(&format!("\n{}", cli::handlers::table(&handlers, paint)));
     }
-    output::print(&next_steps(&world, paint));
+    output::print(&next_steps(&world, knows_samples, paint));
     stop_signal().await?;
     output::print("\nshutting down");
     state.remove();
@@ -240,22 +250,29 @@ fn banner(world: &World, paint: Paint) -> String {
     )
 }
 
-fn next_steps(world: &World, paint: Paint) -> String {
+fn next_steps(world: &World, knows_samples: bool, paint: Paint) -> String {
     let service = format!("http://{}", world.service.address);
     let sandbox = world.sandbox.url();
-    let mut steps = vec![
-        (
-            "send a sample",
-            "cargo run -- send examples/events/contract_activated.json".to_owned(),
-        ),
-        (
-            "send a row of your own",
-            "echo '{\"id\":\"c-1\",\"subscription_id\":\"sub_1\",\"status\":\"active\"}' | \
-             cargo run -- send - --op update"
+    let mut steps = match knows_samples {
+        true => vec![
+            (
+                "send a sample",
+                "cargo run -- send examples/events/contract_activated.json".to_owned(),
+            ),
+            (
+                "send a row of your own",
+                "echo '{\"id\":\"c-1\",\"subscription_id\":\"sub_1\",\"status\":\"active\"}' | \
+                 cargo run -- send - --op update"
+                    .to_owned(),
+            ),
+        ],
+        false => vec![(
+            "send a row; a file with a whole event goes, too",
+            "echo '{\"id\":\"1\"}' | cargo run -- send - --op update --table SCHEMA.TABLE"
                 .to_owned(),
-        ),
-    ];
-    if !world.is_emulator() {
+        )],
+    };
+    if knows_samples && !world.is_emulator() {
         let file = "examples/events/contract_cancelled.json";
         let publish = format!("curl --data-binary @{file} '{sandbox}/publish?topic={TOPIC}'");
         steps.push(("publish, with redelivery", publish));
@@ -276,20 +293,29 @@ fn next_steps(world: &World, paint: Paint) -> String {
         ),
         (
             "an event that fails, and what the desk says of it",
-            "cargo run -- send examples/events/malformed.json; cargo run -- dead-letters list"
+            "echo '{\"id\":' | cargo run -- send - --raw; cargo run -- dead-letters list"
                 .to_owned(),
         ),
+        ("what waits", "cargo run -- status".to_owned()),
+    ]);
+    if !knows_samples {
+        return listed(&steps, paint);
+    }
+    steps.extend([
         (
             "an event of the community",
             "cargo run -- send examples/events/community/user_verified.json".to_owned(),
         ),
-        ("what waits", "cargo run -- status".to_owned()),
         ("break things", "cargo run -- dev --chaos".to_owned()),
     ]);
     if let Some(database) = &world.database {
         let produce = format!("DATABASE_URL={} scripts/produce-events.sh", database.url());
         steps.push(("a hundred of them, into the table", produce));
     }
+    listed(&steps, paint)
+}
+
+fn listed(steps: &[(&str, String)], paint: Paint) -> String {
     let mut out = format!("\n{}\n", paint.ink(Ink::Bold, "Go on in another terminal:"));
     for (about, command) in steps {
         let about = paint.ink(Ink::Dim, &format!("# {about}"));

@@ -134,6 +134,9 @@ pub(super) const SAMPLES: &[Sample] = &[
 /// The sample `hookyard dev` starts with.
 pub(super) const FIRST: &Sample = &SAMPLES[0];
 
+/// Who takes it. Without it the samples mean nothing here.
+pub(super) const FIRST_HANDLER: &str = "activate_contract";
+
 /// Returns the first sample under ids of its own, so that sending the file afterwards is not a
 /// duplicate of it.
 pub(super) fn first_with_fresh_ids() -> String {

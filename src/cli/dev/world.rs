@@ -13,6 +13,7 @@ use crate::brokers::MemoryBroker;
 use crate::config::Config;
 use crate::error::BoxError;
 use crate::event::TraceContext;
+use crate::pipeline::{Registry, RegistryError};
 use crate::sandbox::{Emulator, Sandbox, TOPIC, Trace, loopback_client};
 use crate::telemetry;
 
@@ -35,6 +36,7 @@ pub(super) struct Setup {
     pub(super) sandbox_port: u16,
     /// Log level when `LOG_LEVEL` says nothing.
     pub(super) log_level: &'static str,
+    pub(super) handlers: fn(&mut Registry) -> Result<(), RegistryError>,
 }
 
 /// A service beside its sandbox.
@@ -195,7 +197,7 @@ impl World {
         let address = listener.local_addr()?;
         let app = App::builder()
             .config(config.clone())
-            .handlers(crate::handlers::register);
+            .handlers(setup.handlers);
         let (app, bus) = match &emulator {
             None => {
                 sandbox.push_to(address);

@@ -24,10 +24,10 @@ use self::operations::Schema;
 use self::plan::Plan;
 use self::settings::Settings;
 use self::wanted::Wanted;
+use crate::cli;
 use crate::cli::output::{self, Paint};
 use crate::cli::prompt;
 use crate::error::BoxError;
-use crate::pipeline::Registry;
 
 /// What differs, as an exit code: not 1, which says that the comparison failed.
 const DIFFERS: u8 = 2;
@@ -159,9 +159,7 @@ pub(super) fn misfits(answer: Value, operations: &[&str]) -> Result<Vec<Vec<Stri
 }
 
 fn wanted() -> Result<Wanted, BoxError> {
-    let mut registry = Registry::new();
-    crate::handlers::register(&mut registry)?;
-    Ok(Wanted::by(&registry))
+    Ok(Wanted::by(&cli::registry()?))
 }
 
 fn export(args: &ExportArgs) -> Result<ExitCode, BoxError> {

@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 
 use self::metadata::Metadata;
 use super::report::Finding;
+use crate::cli;
 use crate::clients::Call;
 use crate::clients::http::{Policy, Request, Upstream};
 use crate::clock::SharedClock;
 use crate::config::HasuraConfig;
-use crate::pipeline::{HandlerInfo, Registry, RegistryError};
+use crate::pipeline::{HandlerInfo, RegistryError};
 use crate::telemetry::Metrics;
 
 /// What to look at.
@@ -81,9 +82,7 @@ pub(super) async fn all(
 }
 
 fn handlers() -> Result<Vec<HandlerInfo>, RegistryError> {
-    let mut registry = Registry::new();
-    crate::handlers::register(&mut registry)?;
-    Ok(registry.describe())
+    Ok(cli::registry()?.describe())
 }
 
 impl Api {
