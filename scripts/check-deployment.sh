@@ -97,7 +97,7 @@ if has jq; then
     check 'promtool: queries of the dashboard' promtool check rules "$tools/dashboard.yaml"
   fi
   # Only metrics that the service has.
-  metrics=$(grep -ohE '"hookyard_[a-z_]+"' src/telemetry/metrics.rs | tr -d '"')
+  metrics=$(grep -ohE '"hookyard_[a-z_]+"' src/telemetry/metrics.rs src/telemetry/database.rs | tr -d '"')
   mapfile -t named < <(grep -ohE 'hookyard_[a-z_]+' docs/monitoring/*.yaml docs/monitoring/dashboard.json terraform/*.tf |
     sed -E 's/_(bucket|sum|count)$//' | sort -u)
   for metric in "${named[@]}"; do
@@ -110,7 +110,7 @@ fi
 anchors=$(sed -n 's/^##* //p' docs/RUNBOOK.md | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9\n_-')
 mapfile -t wanted < <({
   grep -ohE 'RUNBOOK\.md#[a-z0-9-]+' docs/*.md docs/monitoring/* scripts/*.sh scripts/cloudbuild/*.sh | sed 's/.*#//'
-  sed -n '/threshold_alerts = {/,/^  }/s/^    \([a-z-]*\) = {$/\1/p; s/^ *\([a-z]*-[a-z-]*\) *= { summary.*/\1/p' terraform/alerts.tf
+  sed -n '/^  [a-z]*_alerts = {/,/^  }/s/^    \([a-z-]*\) = {$/\1/p; s/^ *\([a-z]*-[a-z-]*\) *= { summary.*/\1/p' terraform/alerts*.tf
 } | sort -u)
 for anchor in "${wanted[@]}"; do
   grep -qx -- "$anchor" <<<"$anchors" || bad "docs/RUNBOOK.md has no section for #$anchor"

@@ -17,8 +17,8 @@ if [[ ${1:-} == --generate ]]; then
 fi
 secret=${1:-}
 case $secret in
-hasura-admin-secret | chargebee-api-key | admin-token | bridge-secret | database-url) ;;
-*) fail 'which? hasura-admin-secret, chargebee-api-key, admin-token, bridge-secret or database-url' ;;
+hasura-admin-secret | chargebee-api-key | admin-token | admin-read-token | bridge-secret | database-url) ;;
+*) fail 'which? hasura-admin-secret, chargebee-api-key, admin-token, admin-read-token, bridge-secret or database-url' ;;
 esac
 need PROJECT_ID
 need_tools gcloud

@@ -11,11 +11,12 @@ locals {
     dead-letters-waiting = {
       title    = "dead letters are waiting"
       severity = "ERROR"
-      summary  = "Events that will not be tried again by themselves wait in the dead-letter subscription."
+      summary  = var.database.enabled ? "Dead letters stay in their subscription: the service does not drain it." : "Events that will not be tried again by themselves wait in the dead-letter subscription."
       conditions = {
         "messages in ${google_pubsub_subscription.dead_letters.name}" = {
-          filter  = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${google_pubsub_subscription.dead_letters.name}\""
-          aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", above = 0, for = "0s", denominator = null
+          filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${google_pubsub_subscription.dead_letters.name}\""
+          # With a database the service drains it: what is there for a moment is on its way.
+          aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", above = 0, for = var.database.enabled ? "900s" : "0s", denominator = null
         }
         "Pub/Sub gave up on a message" = {
           filter  = "metric.type=\"pubsub.googleapis.com/subscription/dead_letter_message_count\" AND ${local.push_subscriptions}"
@@ -98,7 +99,7 @@ locals {
   } }
 
   documentation = {
-    for key, it in merge(local.threshold_alerts, local.bridge_alerts, {
+    for key, it in merge(local.threshold_alerts, local.bridge_alerts, local.durable_logged, local.durable_measured, {
       events-are-old         = { summary = "One event in a hundred is older than ${var.alert_thresholds.event_age_p99_seconds} seconds when it arrives." }
       nothing-runs           = { summary = "No instance of the service is running, though one should always be." }
       health-does-not-answer = { summary = "The service does not answer on /health from outside." }
@@ -107,7 +108,7 @@ locals {
 }
 
 resource "google_monitoring_alert_policy" "threshold" {
-  for_each = merge(local.threshold_alerts, local.bridge_alerts)
+  for_each = merge(local.threshold_alerts, local.bridge_alerts, local.durable_logged)
 
   display_name          = "${var.name}: ${each.value.title}"
   combiner              = "OR"

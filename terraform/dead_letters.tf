@@ -1,6 +1,11 @@
 # One place for all that is not tried again by itself: what the service gives up on (it publishes
 # the original bytes with hookyard-* attributes) and what Pub/Sub gives up on (it adds
-# CloudPubSubDeadLetter* attributes).
+# CloudPubSubDeadLetter* attributes). With a database that place is the service's table: Pub/Sub's
+# are drained into it, and its own need not be published (publish_dead_letters).
+
+locals {
+  publishes_dead_letters = coalesce(var.publish_dead_letters, !var.database.enabled)
+}
 
 resource "google_pubsub_topic" "dead_letters" {
   name                       = "${var.name}-dead-letters"
@@ -30,6 +35,8 @@ resource "google_pubsub_subscription" "dead_letters" {
 }
 
 resource "google_pubsub_topic_iam_member" "runtime_publishes_dead_letters" {
+  count = local.publishes_dead_letters ? 1 : 0
+
   topic  = google_pubsub_topic.dead_letters.name
   role   = "roles/pubsub.publisher"
   member = "serviceAccount:${local.runtime_account}"

@@ -1,5 +1,5 @@
 # Numbers made of log lines: they work without the sidecar, and count what the service says about
-# itself. Field names are those of docs/LOGGING.md.
+# itself. Field names are those of docs/TELEMETRY.md.
 
 locals {
   service_logs = join(" AND ", [
@@ -31,6 +31,12 @@ locals {
       filter      = "jsonPayload.message=\"push request refused\""
       label       = "reason"
       extractor   = "EXTRACT(jsonPayload.reason)"
+    }
+    database_away = {
+      description = "How often an instance found the database away."
+      filter      = "jsonPayload.alert=\"database\""
+      label       = "error_code"
+      extractor   = "EXTRACT(jsonPayload.\"error.code\")"
     }
     # What Cloud Run says about an instance that did not end by itself: exit, signal, memory, probe.
     instance_crashed = {

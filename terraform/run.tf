@@ -5,9 +5,14 @@ locals {
     HASURA_ADMIN_SECRET = "hasura-admin-secret"
     CHARGEBEE_API_KEY   = "chargebee-api-key"
     ADMIN_TOKEN         = "admin-token"
-    }, var.database.enabled ? {
+    }, var.admin_read_token ? {
+    ADMIN_READ_TOKEN = "admin-read-token"
+    } : {}, var.database.enabled ? {
     DATABASE_URL = "database-url"
   } : {})
+
+  # The sidecar only looks.
+  scrape_secret = var.admin_read_token ? "admin-read-token" : "admin-token"
 
   environment = merge(var.environment, {
     LOG_FORMAT                = "json"
@@ -21,13 +26,17 @@ locals {
     EVENT_BUS_TYPE            = "pubsub"
     GOOGLE_CLOUD_PROJECT      = var.project_id
     EVENTS_TOPIC              = google_pubsub_topic.events.name
-    DEAD_LETTER_TOPIC         = google_pubsub_topic.dead_letters.name
     ACK_DEADLINE_MS           = tostring(var.ack_deadline_seconds * 1000)
     HANDLER_TIMEOUT_MS        = tostring(var.handler_timeout_seconds * 1000)
     MAX_IN_FLIGHT             = tostring(var.concurrency)
     SHUTDOWN_GRACE_MS         = "9000" # Cloud Run kills 10 s after SIGTERM
-    }, var.database.enabled ? {
+    }, local.publishes_dead_letters ? {
+    DEAD_LETTER_TOPIC = google_pubsub_topic.dead_letters.name
+    } : {}, var.database.enabled ? {
     DEAD_LETTER_SUBSCRIPTION = google_pubsub_subscription.dead_letters.name
+    DATABASE_MAX_CONNECTIONS = tostring(var.database.connections)
+    ENABLE_POLLING           = tostring(var.database.polling)
+    RETRY_OWNER              = var.database.retry_owner
     } : {}, var.metrics_sidecar == null ? {} : {
     OTEL_EXPORTER_OTLP_ENDPOINT = "http://localhost:4318"
     OTEL_TRACES_SAMPLER         = "parentbased_traceidratio"
@@ -183,12 +192,12 @@ resource "google_cloud_run_v2_service" "this" {
         }
 
         env {
-          name = "ADMIN_TOKEN"
+          name = "SCRAPE_TOKEN"
 
           value_source {
             secret_key_ref {
-              secret  = "${var.name}-admin-token"
-              version = lookup(var.secret_versions, "admin-token", "latest")
+              secret  = "${var.name}-${local.scrape_secret}"
+              version = lookup(var.secret_versions, local.scrape_secret, "latest")
             }
           }
         }

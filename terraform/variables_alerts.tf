@@ -10,12 +10,14 @@ variable "notification_channels" {
 }
 
 variable "alert_thresholds" {
-  description = "When alerts fire: oldest_unacked_seconds, push_error_ratio (0 to 1) and event_age_p99_seconds over 5 minutes, rejected_per_5_minutes (401 and 403)."
+  description = "When alerts fire: oldest_unacked_seconds, push_error_ratio (0 to 1) and event_age_p99_seconds over 5 minutes, rejected_per_5_minutes (401 and 403); with a database outbox_seconds (age of what waits to be published) and due_seconds (age of the oldest due row of the events table)."
   type = object({
     oldest_unacked_seconds = optional(number, 600)
     push_error_ratio       = optional(number, 0.05)
     event_age_p99_seconds  = optional(number, 300)
     rejected_per_5_minutes = optional(number, 5)
+    outbox_seconds         = optional(number, 120)
+    due_seconds            = optional(number, 600)
   })
   default = {}
 
@@ -37,6 +39,11 @@ variable "alert_thresholds" {
   validation {
     condition     = var.alert_thresholds.rejected_per_5_minutes >= 0
     error_message = "rejected_per_5_minutes: not negative."
+  }
+
+  validation {
+    condition     = var.alert_thresholds.outbox_seconds >= 30 && var.alert_thresholds.due_seconds >= 30
+    error_message = "outbox_seconds and due_seconds: at least 30; they are measured every 10 seconds and scraped every 30."
   }
 }
 

@@ -130,6 +130,11 @@ variable "min_instances" {
     condition     = var.min_instances >= 0 && var.min_instances <= 100 && floor(var.min_instances) == var.min_instances
     error_message = "A whole number from 0 to 100."
   }
+
+  validation {
+    condition     = var.min_instances >= 1 || !var.database.enabled
+    error_message = "With a database at least 1: relay, worker and retries work between requests, and without an instance nothing of them does."
+  }
 }
 
 variable "max_instances" {
@@ -146,10 +151,17 @@ variable "max_instances" {
     condition     = var.max_instances >= var.min_instances
     error_message = "Not below min_instances."
   }
+
+  # A deployment starts the new revision's first instances before the old one's have ended. Ten are
+  # Cloud SQL's own and whoever looks in with psql.
+  validation {
+    condition     = !var.database.enabled || var.database.connections * (var.max_instances + var.min_instances) <= local.database_connections - 10
+    error_message = "database.connections x (max_instances + min_instances) must stay 10 below what the database takes (a tier of 3.75 to 6 GB: 100), or instances are refused when they are needed most: lower max_instances or database.connections, take a larger tier, or set database.max_connections (each costs it about 10 MB)."
+  }
 }
 
 variable "cpu_always_allocated" {
-  description = "Keep the CPU between requests, too (instance-based billing). Needed by the metrics sidecar and by the durable mode's relay; without both, false is cheaper at few events."
+  description = "Keep the CPU between requests, too (instance-based billing). Needed by the metrics sidecar and by the durable mode, whose relay, worker and retries work between requests; without both, false is cheaper at few events."
   type        = bool
   default     = true
 
@@ -208,10 +220,17 @@ variable "environment" {
       "HASURA_GRAPHQL_URL", "CHARGEBEE_URL", "CHARGEBEE_SITE", "CHARGEBEE_PRODUCT_CATALOG",
       "EVENT_BUS_TYPE", "GOOGLE_CLOUD_PROJECT", "EVENTS_TOPIC", "DEAD_LETTER_TOPIC",
       "PUBSUB_EMULATOR_HOST", "ACK_DEADLINE_MS", "HANDLER_TIMEOUT_MS", "MAX_IN_FLIGHT",
-      "SHUTDOWN_GRACE_MS",
+      "SHUTDOWN_GRACE_MS", "DEAD_LETTER_SUBSCRIPTION", "DATABASE_MAX_CONNECTIONS",
+      "ENABLE_POLLING", "RETRY_OWNER",
     ])) == 0
     error_message = "One of these is set by Terraform from another variable (or by Cloud Run), so that it matches the subscriptions; or must not be set in production at all (emulator, another token issuer)."
   }
+}
+
+variable "admin_read_token" {
+  description = "The service has ADMIN_READ_TOKEN, which may look (metrics, status, dead letters without payloads) and change nothing; the metrics sidecar then uses it instead of ADMIN_TOKEN. Only with `admin_read_token = true` in bootstrap/ and a value in the secret (scripts/set-secret.sh --generate admin-read-token)."
+  type        = bool
+  default     = false
 }
 
 variable "secret_versions" {
@@ -220,8 +239,8 @@ variable "secret_versions" {
   default     = {}
 
   validation {
-    condition     = alltrue([for name, _ in var.secret_versions : contains(["hasura-admin-secret", "chargebee-api-key", "admin-token", "bridge-secret", "database-url"], name)])
-    error_message = "Known are hasura-admin-secret, chargebee-api-key, admin-token, bridge-secret and database-url."
+    condition     = alltrue([for name, _ in var.secret_versions : contains(["hasura-admin-secret", "chargebee-api-key", "admin-token", "admin-read-token", "bridge-secret", "database-url"], name)])
+    error_message = "Known are hasura-admin-secret, chargebee-api-key, admin-token, admin-read-token, bridge-secret and database-url."
   }
 
   validation {
@@ -254,26 +273,5 @@ variable "metrics_sidecar" {
   validation {
     condition     = var.metrics_sidecar == null || try(var.metrics_sidecar.trace_ratio >= 0 && var.metrics_sidecar.trace_ratio <= 1, false)
     error_message = "trace_ratio: from 0 to 1."
-  }
-}
-
-variable "database" {
-  description = "Cloud SQL for the durable mode (DATABASE_URL). Only with a Hookyard that knows DATABASE_URL, and with `database = true` in bootstrap/."
-  type = object({
-    enabled           = optional(bool, false)
-    tier              = optional(string, "db-custom-1-3840")
-    availability_type = optional(string, "REGIONAL")
-    disk_gib          = optional(number, 20)
-  })
-  default = {}
-
-  validation {
-    condition     = contains(["REGIONAL", "ZONAL"], var.database.availability_type)
-    error_message = "availability_type: REGIONAL (a standby in another zone) or ZONAL."
-  }
-
-  validation {
-    condition     = var.database.disk_gib >= 10 && floor(var.database.disk_gib) == var.database.disk_gib
-    error_message = "disk_gib: a whole number of at least 10."
   }
 }

@@ -90,6 +90,7 @@ impl Durable {
         let (store, metrics) = (self.watch.store(), self.watch.metrics());
         workers.spawn(self.watch.clone().run(stop.clone()));
         workers.spawn(store.clone().listen(stop.clone()));
+        workers.spawn((store.clone()).keep_measured(metrics.clone(), stop.clone()));
         let relay = Relay::new(
             egress.clone(),
             store.clone(),

@@ -126,6 +126,14 @@ impl LaneKind {
     fn number(self) -> i16 {
         self as i16
     }
+
+    /// Returns the name of the table it belongs to.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Outbox => "outbox",
+        }
+    }
 }
 
 impl Store {

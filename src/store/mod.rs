@@ -14,6 +14,7 @@ pub mod events;
 pub mod explain;
 mod failure;
 mod find;
+mod gauges;
 pub mod inbox;
 pub mod keep;
 pub mod lanes;

@@ -4,6 +4,7 @@
 locals {
   secrets = toset(concat(
     ["hasura-admin-secret", "chargebee-api-key", "admin-token"],
+    var.admin_read_token ? ["admin-read-token"] : [],
     var.database ? ["database-url"] : [],
     var.bridge ? ["bridge-secret"] : [],
   ))

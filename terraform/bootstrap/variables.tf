@@ -69,6 +69,12 @@ variable "database" {
   default     = false
 }
 
+variable "admin_read_token" {
+  description = "Prepare ADMIN_READ_TOKEN: the secret of those who may look and change nothing, the metrics sidecar among them."
+  type        = bool
+  default     = false
+}
+
 variable "bridge" {
   description = "Prepare the bridge between Hasura and Pub/Sub: its account and the secret it shares with Hasura."
   type        = bool

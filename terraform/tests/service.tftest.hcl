@@ -102,6 +102,80 @@ run "the_durable_mode_gets_a_closed_database" {
     condition     = contains(keys(local.secrets), "DATABASE_URL")
     error_message = "its address comes from Secret Manager"
   }
+  assert {
+    condition     = local.environment["DATABASE_MAX_CONNECTIONS"] == "8" && length(google_sql_database_instance.this[0].settings[0].database_flags) == 0
+    error_message = "11 instances with 8 connections fit what the smallest tier takes by itself"
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.this.template[0].containers[0].resources[0].cpu_idle == false && google_cloud_run_v2_service.this.template[0].scaling[0].min_instance_count >= 1
+    error_message = "relay and worker have a CPU between requests"
+  }
+  expect_failures = [check.durable_mode_is_measured]
+}
+
+run "dead_letters_are_rows_with_a_database_and_messages_without" {
+  variables {
+    database = { enabled = true }
+  }
+  assert {
+    condition     = !contains(keys(local.environment), "DEAD_LETTER_TOPIC") && length(google_pubsub_topic_iam_member.runtime_publishes_dead_letters) == 0
+    error_message = "the table keeps them"
+  }
+  assert {
+    condition     = local.environment["DEAD_LETTER_SUBSCRIPTION"] == "hookyard-dead-letters" && google_pubsub_subscription.push["contract-events"].dead_letter_policy[0].dead_letter_topic == google_pubsub_topic.dead_letters.id
+    error_message = "what Pub/Sub gives up on is drained into the table"
+  }
+  expect_failures = [check.durable_mode_is_measured]
+}
+
+run "a_copy_of_dead_letters_on_request" {
+  variables {
+    database             = { enabled = true }
+    publish_dead_letters = true
+  }
+  assert {
+    condition     = local.environment["DEAD_LETTER_TOPIC"] == "hookyard-dead-letters" && length(google_pubsub_topic_iam_member.runtime_publishes_dead_letters) == 1
+    error_message = "on the topic as well"
+  }
+  expect_failures = [check.durable_mode_is_measured]
+}
+
+run "those_who_look_have_a_token_of_their_own" {
+  variables {
+    admin_read_token = true
+    metrics_sidecar  = { image = "otel/opentelemetry-collector-contrib:0.128.0" }
+  }
+  assert {
+    condition     = local.secrets["ADMIN_READ_TOKEN"] == "admin-read-token"
+    error_message = "the service knows it"
+  }
+  assert {
+    condition     = [for it in google_cloud_run_v2_service.this.template[0].containers[1].env : it.value_source[0].secret_key_ref[0].secret if it.name == "SCRAPE_TOKEN"] == ["hookyard-admin-read-token"]
+    error_message = "the sidecar only looks"
+  }
+}
+
+run "the_durable_mode_has_its_alerts" {
+  variables {
+    database        = { enabled = true }
+    metrics_sidecar = { image = "otel/opentelemetry-collector-contrib:0.128.0" }
+    runbook_url     = "https://git.acme.example/hookyard/docs/RUNBOOK.md"
+  }
+  assert {
+    condition     = length(google_monitoring_alert_policy.durable) == 5 && alltrue([for key, it in google_monitoring_alert_policy.durable : strcontains(it.documentation[0].content, "RUNBOOK.md#${key}")])
+    error_message = "each with its section of the runbook"
+  }
+}
+
+run "without_the_sidecar_the_log_tells_what_it_can" {
+  variables {
+    database = { enabled = true }
+  }
+  assert {
+    condition     = length(google_monitoring_alert_policy.durable) == 0 && length(setintersection(keys(google_monitoring_alert_policy.threshold), ["the-database-does-not-answer", "failed-events-are-open"])) == 2
+    error_message = "database and failures are told"
+  }
+  expect_failures = [check.durable_mode_is_measured]
 }
 
 run "the_sidecar_brings_the_alert_on_age" {

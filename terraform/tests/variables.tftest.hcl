@@ -207,3 +207,50 @@ run "a_bridge_to_nowhere_is_refused" {
   }
   expect_failures = [var.bridge]
 }
+
+run "a_database_without_an_instance_is_refused" {
+  command = plan
+
+  variables {
+    database      = { enabled = true }
+    min_instances = 0
+  }
+  expect_failures = [var.min_instances]
+}
+
+run "more_connections_than_the_database_takes_is_refused" {
+  command = plan
+
+  variables {
+    database      = { enabled = true }
+    max_instances = 20
+  }
+  expect_failures = [var.max_instances]
+}
+
+run "a_tier_that_is_no_postgres_tier_is_refused" {
+  command = plan
+
+  variables {
+    database = { enabled = true, tier = "db-n1-standard-1" }
+  }
+  expect_failures = [var.database]
+}
+
+run "dead_letters_nowhere_is_refused" {
+  command = plan
+
+  variables {
+    publish_dead_letters = false
+  }
+  expect_failures = [var.publish_dead_letters]
+}
+
+run "retries_by_nobody_is_refused" {
+  command = plan
+
+  variables {
+    database = { enabled = true, retry_owner = "self" }
+  }
+  expect_failures = [var.database]
+}

@@ -55,6 +55,7 @@ mod edge_server;
 mod emulator;
 mod erasure;
 mod events_store;
+mod gauges;
 mod hasura_metadata_apply;
 mod hasura_metadata_diff;
 mod hasura_schema;

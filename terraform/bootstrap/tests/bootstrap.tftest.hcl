@@ -24,6 +24,16 @@ run "the_runtime_reads_its_secrets_and_no_more" {
   }
 }
 
+run "the_runtime_reads_the_token_of_those_who_look" {
+  variables {
+    admin_read_token = true
+  }
+  assert {
+    condition     = contains(keys(google_secret_manager_secret_iam_member.runtime), "admin-read-token") && contains(output.secrets, "hookyard-admin-read-token")
+    error_message = "the secret is not there, or not the runtime's to read"
+  }
+}
+
 run "without_a_repository_there_is_no_trigger" {
   assert {
     condition     = length(google_cloudbuild_trigger.deploy) == 0 && length(google_cloudbuild_trigger.pull_request) == 0
