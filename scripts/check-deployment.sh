@@ -110,7 +110,7 @@ fi
 anchors=$(sed -n 's/^##* //p' docs/RUNBOOK.md | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9\n_-')
 mapfile -t wanted < <({
   grep -ohE 'RUNBOOK\.md#[a-z0-9-]+' docs/*.md docs/monitoring/* scripts/*.sh scripts/cloudbuild/*.sh | sed 's/.*#//'
-  sed -n '/^  [a-z]*_alerts = {/,/^  }/s/^    \([a-z-]*\) = {$/\1/p; s/^ *\([a-z]*-[a-z-]*\) *= { summary.*/\1/p' terraform/alerts*.tf
+  sed -n '/^  [a-z]*_alerts = {/,/^  }/s/^    \([a-z]*-[a-z-]*\) = {$/\1/p; s/^ *\([a-z]*-[a-z-]*\) *= { summary.*/\1/p' terraform/alerts*.tf
 } | sort -u)
 for anchor in "${wanted[@]}"; do
   grep -qx -- "$anchor" <<<"$anchors" || bad "docs/RUNBOOK.md has no section for #$anchor"

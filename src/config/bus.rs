@@ -19,8 +19,9 @@ const EVENTS_TOPIC: Variable = Variable::optional(
 );
 const DEAD_LETTER_TOPIC: Variable = Variable::optional(
     "DEAD_LETTER_TOPIC",
-    "required with `pubsub`",
-    "topic for events that will not be tried again; give it a subscription",
+    "required with `pubsub`, unless there is a database",
+    "topic for events that will not be tried again, give it a subscription; with a database they \
+     are in a table, and on the topic only when it is set",
 );
 const PUBSUB_EMULATOR_HOST: Variable = Variable::optional(
     "PUBSUB_EMULATOR_HOST",
