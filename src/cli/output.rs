@@ -1,6 +1,7 @@
 //! What commands print: tables and colours on stdout, failures on stderr.
 
 use std::io::{IsTerminal, Write};
+use std::ops::Range;
 use std::process::ExitCode;
 
 use crate::error::Error;
@@ -57,6 +58,12 @@ impl Paint {
     }
 }
 
+/// How wide a table may be; some are indented by two.
+const WIDTH: usize = 98;
+
+/// Texts are not broken into columns that are narrower.
+const NARROW: usize = 24;
+
 /// One field of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
@@ -80,7 +87,7 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// Rows under a heading, each column as wide as its widest field.
+/// Rows under a heading, each column as wide as its widest field, if that fits a terminal.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<Cell>>,
@@ -102,32 +109,112 @@ impl Table {
     }
 
     /// Renders the table; every line ends with a line feed and none with spaces.
+    ///
+    /// One that is wider than [`WIDTH`] has its texts broken at spaces; where that is not enough
+    /// each row goes on, indented, in a further line. Words, which may be ids, stay whole.
     pub(crate) fn render(&self, paint: Paint) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            let fields = self.rows.iter().filter_map(|row| row.get(column));
-            let lines = fields.flat_map(|cell| cell.text.lines());
-            lines.map(|line| line.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let natural: Vec<usize> = (0..columns).map(|n| self.width(n, str::lines)).collect();
+        let narrowed = self.narrowed(&natural);
+        let widths = narrowed.unwrap_or_else(|| natural.iter().map(|n| *n.min(&WIDTH)).collect());
+        let parts = parts(&widths);
         let mut out = String::new();
         for row in &self.rows {
-            let height = row.iter().map(|cell| cell.text.lines().count()).max();
-            for line in 0..height.unwrap_or(0) {
-                let mut pad = 0;
-                for (cell, width) in row.iter().zip(&widths) {
-                    let text = cell.text.lines().nth(line).unwrap_or("");
-                    if !text.is_empty() {
-                        out.push_str(&" ".repeat(pad));
-                        out.push_str(&paint.ink(cell.ink, text));
-                        pad = 0;
-                    }
-                    pad += width - text.chars().count() + 2;
-                }
-                out.push('\n');
+            for (indent, part) in &parts {
+                let cells: Vec<_> = (part.clone())
+                    .filter_map(|n| row.get(n).map(|cell| (cell, widths[n])))
+                    .map(|(cell, width)| (cell.ink, broken(&cell.text, width), width))
+                    .collect();
+                line_up(&cells, *indent, paint, &mut out);
             }
         }
         out
+    }
+
+    /// The widest piece of a column's fields.
+    fn width<'a, I>(&'a self, column: usize, pieces: impl Fn(&'a str) -> I) -> usize
+    where
+        I: Iterator<Item = &'a str>,
+    {
+        let fields = self.rows.iter().filter_map(|row| row.get(column));
+        let pieces = fields.flat_map(|cell| pieces(&cell.text));
+        pieces.map(|piece| piece.chars().count()).max().unwrap_or(0)
+    }
+
+    /// Takes from the widest texts until the table fits, if it comes to fit.
+    fn narrowed(&self, natural: &[usize]) -> Option<Vec<usize>> {
+        let mut widths = natural.to_vec();
+        let least: Vec<usize> = (0..widths.len())
+            .map(|n| self.width(n, str::split_whitespace).max(NARROW))
+            .collect();
+        while total(&widths) > WIDTH {
+            let yields = |n: &usize| widths[*n] > least[*n];
+            let widest = (0..widths.len())
+                .filter(yields)
+                .max_by_key(|n| widths[*n])?;
+            widths[widest] -= 1;
+        }
+        Some(widths)
+    }
+}
+
+fn total(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)
+}
+
+/// Divides columns into lines that fit, each with its indentation.
+fn parts(widths: &[usize]) -> Vec<(usize, Range<usize>)> {
+    let mut parts = Vec::new();
+    let mut from = 0;
+    for to in 1..=widths.len() {
+        let indent = if from == 0 { 0 } else { 2 };
+        let next = widths.get(from..=to);
+        if next.is_none_or(|next| indent + total(next) > WIDTH) {
+            parts.push((indent, from..to));
+            from = to;
+        }
+    }
+    parts
+}
+
+/// Breaks a text at spaces; a word that is longer stays whole.
+fn broken(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.chars().count() <= width {
+            lines.push(line.to_owned());
+            continue;
+        }
+        let mut piece = String::new();
+        for word in line.split_whitespace() {
+            let long = piece.chars().count() + 1 + word.chars().count() > width;
+            if long && !piece.is_empty() {
+                lines.push(std::mem::take(&mut piece));
+            }
+            if !piece.is_empty() {
+                piece.push(' ');
+            }
+            piece.push_str(word);
+        }
+        lines.push(piece);
+    }
+    lines
+}
+
+fn line_up(cells: &[(Ink, Vec<String>, usize)], indent: usize, paint: Paint, out: &mut String) {
+    let height = cells.iter().map(|(_, lines, _)| lines.len()).max();
+    for line in 0..height.unwrap_or(0) {
+        let mut pad = indent;
+        for (ink, lines, width) in cells {
+            let text = lines.get(line).map_or("", String::as_str);
+            if !text.is_empty() {
+                out.push_str(&" ".repeat(pad));
+                out.push_str(&paint.ink(*ink, text));
+                pad = 0;
+            }
+            pad += width.saturating_sub(text.chars().count()) + 2;
+        }
+        out.push('\n');
     }
 }
 
@@ -181,6 +268,46 @@ mod tests {
         let expected = "name         what\n\
                         a            first   x\n             second\n\
                         longer name  é       y\n";
+        assert_eq!(table.render(Paint::none()), expected);
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_has_its_texts_broken_at_spaces() {
+        let mut table = Table::new(&["ID", "WHY"]);
+        let id = "4fc2213f-2f29-5ae5-99e5-7262900b0aea";
+        table.row(vec![
+            id.into(),
+            "because of this and that ".repeat(4).into(),
+        ]);
+
+        let text = table.render(Paint::none());
+
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        let under = format!("{}this and", " ".repeat(id.len() + 2));
+        assert!(lines[2].starts_with(&under), "{text}");
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= WIDTH),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_table_of_many_columns_goes_on_in_a_second_line() {
+        let id = "4fc2213f-2f29-5ae5-99e5-7262900b0aea";
+        let mut table = Table::new(&["ID", "AGAIN", "TYPE", "SOURCE"]);
+        table.row(vec![
+            id.into(),
+            id.into(),
+            "a.rather.long.event_type".into(),
+            "push".into(),
+        ]);
+
+        let expected = format!(
+            "ID                                    AGAIN\n  \
+             TYPE                      SOURCE\n{id}  {id}\n  \
+             a.rather.long.event_type  push\n"
+        );
         assert_eq!(table.render(Paint::none()), expected);
     }
 

@@ -184,7 +184,7 @@ fn remarks(
     if dropped > 0 {
         let times = if dropped == 1 { "time" } else { "times" };
         remarks.push(format!(
-            "it came again {dropped} {times} and was not run again, because it was done"
+            "it came again {dropped} {times} and was not run again, because it had ended"
         ));
     }
     let Some(kept) = kept else { return remarks };

@@ -122,7 +122,7 @@ async fn repeats_are_explained(database: TestDatabase) {
         // Noted in passing, so it may take a moment.
         if told.events[0].repeats.len() == 2 {
             assert_eq!(told.events[0].repeats[0].kind, "pubsub_redelivery");
-            let remark = "it came again 2 times and was not run again, because it was done";
+            let remark = "it came again 2 times and was not run again, because it had ended";
             assert_eq!(told.events[0].remarks, [remark]);
             return;
         }

@@ -7,6 +7,7 @@
 
 mod admin_access;
 mod admin_desk;
+mod admin_routes;
 mod bridge_door;
 mod bridge_end_to_end;
 mod bridge_kit;
@@ -54,6 +55,7 @@ mod edge_requests;
 mod edge_server;
 mod emulator;
 mod erasure;
+mod erasure_http;
 mod events_store;
 mod gauges;
 mod hasura_metadata_apply;

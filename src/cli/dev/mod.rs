@@ -235,19 +235,16 @@ fn banner(world: &World, paint: Paint) -> String {
             Cell::new(Ink::Dim, about),
         ]);
     }
-    if let Some(database) = &world.database {
-        table.row(vec![
-            "database".into(),
-            Cell::new(Ink::Green, database.url()),
-            Cell::new(Ink::Dim, "what the service owes; gone when it ends"),
-        ]);
-    }
     let title = format!("Hookyard {} and its sandbox", env!("CARGO_PKG_VERSION"));
-    format!(
-        "{}\n\n{}",
-        paint.ink(Ink::Bold, &title),
-        table.render(paint)
-    )
+    let title = paint.ink(Ink::Bold, &title);
+    let mut out = format!("{title}\n\n{}", table.render(paint));
+    if let Some(database) = &world.database {
+        // A path that would widen the whole table.
+        let url = paint.ink(Ink::Green, &database.url());
+        let about = paint.ink(Ink::Dim, "what the service owes; gone when it ends");
+        out.push_str(&format!("database        {about}\n                {url}\n"));
+    }
+    out
 }
 
 fn next_steps(world: &World, knows_samples: bool, paint: Paint) -> String {
