@@ -200,12 +200,12 @@ fn banner(world: &World, paint: Paint) -> String {
         (
             "service",
             format!("{service}/push"),
-            "takes pushes with a signed token only",
+            "takes signed pushes only",
         ),
         (
             "sandbox",
             sandbox.clone(),
-            "all of it; this page lists its paths",
+            "this page lists its paths",
         ),
         (
             "  token issuer",
@@ -220,13 +220,13 @@ fn banner(world: &World, paint: Paint) -> String {
         (
             "  Chargebee",
             format!("{sandbox}/api/v2"),
-            "keeps rows, knows idempotency keys",
+            "rows and idempotency keys",
         ),
-        ("  Hasura", format!("{sandbox}/v1/graphql"), "keeps rows"),
+        ("  Hasura", format!("{sandbox}/v1/graphql"), "rows"),
         (
             "  journal",
             format!("{sandbox}/journal"),
-            "every request the stand-ins saw",
+            "every request they saw",
         ),
     ] {
         table.row(vec![
