@@ -202,11 +202,7 @@ fn banner(world: &World, paint: Paint) -> String {
             format!("{service}/push"),
             "takes signed pushes only",
         ),
-        (
-            "sandbox",
-            sandbox.clone(),
-            "this page lists its paths",
-        ),
+        ("sandbox", sandbox.clone(), "this page lists its paths"),
         (
             "  token issuer",
             format!("{sandbox}/oauth2/v3/certs"),
