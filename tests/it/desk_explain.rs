@@ -143,7 +143,7 @@ async fn what_came_again_is_counted_by_deliveries_and_not_by_handlers(database: 
         let story = &told.events[0];
         // Noted in passing, by each of the two handlers.
         if story.repeats.len() == 6 {
-            let remark = "it came again 3 times and was not run again, because it was done";
+            let remark = "it came again 3 times and was not run again, because it had ended";
             assert!(
                 story.remarks.iter().any(|it| it == remark),
                 "{:?}",
