@@ -126,27 +126,18 @@ macro_rules! take_over {
     };
 }
 
-/// Answers with their number and, unless all were new, with what was taken.
-///
 /// The commit does not wait for the disk. Should PostgreSQL crash just then, a claim is forgotten
 /// and somebody else may begin the same run: of the two, one can end it.
-const CLAIM_MANY: &str = concat!(
-    "WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)), \
-     taken AS (",
-    take_over!(
-        "INSERT INTO inbox (event_id, handler, generation, state, fence, lease_until, attempt, \
-         event_type, body_hash, hasura_id, message_id, hasura_retry, correlation_id, trace_id, \
-         instance, created_at, started_at) \
-         SELECT u.event_id, u.handler, u.generation, 1, 1, $11, 1, u.event_type, u.body_hash, \
-         u.hasura_id, u.message_id, u.hasura_retry, u.correlation_id, u.trace_id, $12, $13, $13 \
-         FROM relaxed CROSS JOIN unnest($1::text[], $2::text[], $3::int[], $4::text[], \
-         $5::bigint[], $6::text[], $7::text[], $8::int[], $9::text[], $10::text[]) \
-         AS u (event_id, handler, generation, event_type, body_hash, hasura_id, message_id, \
-         hasura_retry, correlation_id, trace_id)"
-    ),
-    ") SELECT NULL::text, NULL::text, COUNT(*)::int, 0::bigint, 0::int FROM taken \
-     UNION ALL SELECT * FROM taken \
-     WHERE fence > 1 OR attempt > 1 OR (SELECT COUNT(*) FROM taken) < $14"
+const CLAIM_MANY: &str = take_over!(
+    "INSERT INTO inbox (event_id, handler, generation, state, fence, lease_until, attempt, \
+     event_type, body_hash, hasura_id, message_id, hasura_retry, correlation_id, trace_id, \
+     instance, created_at, started_at) \
+     SELECT u.event_id, u.handler, u.generation, 1, 1, $11, 1, u.event_type, u.body_hash, \
+     u.hasura_id, u.message_id, u.hasura_retry, u.correlation_id, u.trace_id, $12, $13, $13 \
+     FROM set_config('synchronous_commit', 'off', true), unnest($1::text[], $2::text[], \
+     $3::int[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::text[], \
+     $10::text[]) AS u (event_id, handler, generation, event_type, body_hash, hasura_id, \
+     message_id, hasura_retry, correlation_id, trace_id)"
 );
 
 const CLAIM_ONE: &str = take_over!(
@@ -219,8 +210,9 @@ pub async fn claim(store: &Store, asks: &[Ask]) -> Result<Vec<Claimed>> {
     };
     for (index, generation) in plain {
         let ask = &asks[index];
-        answers[index] = Some(match taken.get(ask, generation) {
-            Some((fence, attempt)) => Claimed::Ours {
+        let key = (ask.event_id.clone(), ask.handler.to_owned(), generation);
+        answers[index] = Some(match taken.get(&key) {
+            Some(&(fence, attempt)) => Claimed::Ours {
                 generation,
                 fence,
                 attempt,
@@ -231,29 +223,11 @@ pub async fn claim(store: &Store, asks: &[Ask]) -> Result<Vec<Claimed>> {
     Ok(answers.into_iter().flatten().collect())
 }
 
-/// What was taken of what was asked for.
-#[derive(Default)]
-struct Taken {
-    /// Everything, and what is not listed for the first time.
-    all: bool,
-    /// Fences and tries.
-    listed: HashMap<(String, String, i32), (i64, i32)>,
-}
-
-impl Taken {
-    fn get(&self, ask: &Ask, generation: i32) -> Option<(i64, i32)> {
-        let first = self.all.then_some((1, 1));
-        if self.listed.is_empty() {
-            return first;
-        }
-        let key = (ask.event_id.clone(), ask.handler.to_owned(), generation);
-        self.listed.get(&key).copied().or(first)
-    }
-}
+type Taken = HashMap<(String, String, i32), (i64, i32)>;
 
 async fn take(store: &Store, asks: &[Ask], plain: &[(usize, i32)], now: Micros) -> Result<Taken> {
     let until = now.saturating_add(store.lease());
-    let mut taken = Taken::default();
+    let mut taken = Taken::new();
     match store.pool() {
         _ if plain.is_empty() => {}
         Pool::Postgres(pool) => {
@@ -277,19 +251,12 @@ async fn take(store: &Store, asks: &[Ask], plain: &[(usize, i32)], now: Micros) 
                 .bind(until)
                 .bind(store.instance())
                 .bind(now)
-                .bind(i64::try_from(plain.len()).unwrap_or(i64::MAX))
                 .fetch_all(pool)
                 .await
                 .map_err(failed)?;
             for row in rows {
-                let (event_id, number): (Option<String>, i32) = (row.get(0), row.get(2));
-                match event_id {
-                    None => taken.all = usize::try_from(number) == Ok(plain.len()),
-                    Some(event_id) => {
-                        let key = (event_id, row.get(1), number);
-                        taken.listed.insert(key, (row.get(3), row.get(4)));
-                    }
-                }
+                let key = (row.get(0), row.get(1), row.get(2));
+                taken.insert(key, (row.get(3), row.get(4)));
             }
         }
         Pool::Sqlite { .. } => {
@@ -298,7 +265,7 @@ async fn take(store: &Store, asks: &[Ask], plain: &[(usize, i32)], now: Micros) 
                 let ask = &asks[*index];
                 if let Some(got) = take_one(store, &mut tx, ask, *generation, now).await? {
                     let key = (ask.event_id.clone(), ask.handler.to_owned(), *generation);
-                    taken.listed.insert(key, got);
+                    taken.insert(key, got);
                 }
             }
             tx.commit().await?;
