@@ -3,7 +3,8 @@
 //! Compiled with the feature `sandbox` only; without it nothing of this is in the binary.
 
 /// What was said in `HOOKYARD_FAIL_AT`, such as `after_claim:2`: die when `after_claim` is reached
-/// for the second time. Several are separated by commas.
+/// for the second time, or `handler=user.verified`: die when a handler gets an event of this type.
+/// Several are separated by commas.
 #[cfg(feature = "sandbox")]
 mod armed {
     use std::sync::OnceLock;
@@ -33,9 +34,9 @@ mod armed {
         points.map(point).collect()
     }
 
-    pub(super) fn reach(name: &str) {
+    pub(super) fn reach(is_here: impl Fn(&str) -> bool) {
         for point in POINTS.get_or_init(read) {
-            if point.name == name && point.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            if is_here(&point.name) && point.left.fetch_sub(1, Ordering::SeqCst) == 1 {
                 // Nothing is dropped, flushed or answered: as with `kill -9`.
                 std::process::abort();
             }
@@ -46,10 +47,21 @@ mod armed {
 /// Dies here when `HOOKYARD_FAIL_AT` says so.
 #[cfg(feature = "sandbox")]
 pub(crate) fn reach(name: &'static str) {
-    armed::reach(name);
+    armed::reach(|point| point == name);
+}
+
+/// Dies here when `HOOKYARD_FAIL_AT` says so of this very thing.
+#[cfg(feature = "sandbox")]
+pub(crate) fn reach_with(name: &'static str, what: &str) {
+    armed::reach(|point| point.split_once('=') == Some((name, what)));
 }
 
 /// Does nothing.
 #[cfg(not(feature = "sandbox"))]
 #[inline(always)]
 pub(crate) fn reach(_name: &'static str) {}
+
+/// Does nothing.
+#[cfg(not(feature = "sandbox"))]
+#[inline(always)]
+pub(crate) fn reach_with(_name: &'static str, _what: &str) {}

@@ -1,6 +1,6 @@
 //! What happened to an event: the tree of what came in, what was done, and what went out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -10,6 +10,7 @@ use super::{
     Repeat, Run,
 };
 use crate::event::TraceContext;
+use crate::store::crashes::WORKER_CRASHED;
 use crate::store::explain::{self, EmittedRow, FailureRow, KeptRow, RepeatRow, RunRow};
 use crate::store::{Micros, dead_letters};
 
@@ -179,7 +180,7 @@ fn remarks(
             _ => {}
         }
     }
-    let dropped = repeats.iter().filter(|row| !row.ran_again).count();
+    let dropped = deliveries(repeats);
     if dropped > 0 {
         let times = if dropped == 1 { "time" } else { "times" };
         remarks.push(format!(
@@ -189,6 +190,13 @@ fn remarks(
     let Some(kept) = kept else { return remarks };
     if kept.status == "unrouted" {
         remarks.push("no handler takes this event type".to_owned());
+    } else if kept.last_error_code.as_deref() == Some(WORKER_CRASHED) && !kept.processed {
+        // Such tries are counted before they begin.
+        remarks.push(format!(
+            "it may have ended the process ({} tries counted): it runs now, or again after {}",
+            kept.attempts,
+            spell(kept.next_attempt_at)
+        ));
     } else if !kept.processed && kept.next_attempt_at > now {
         remarks.push(format!(
             "it failed {} times and waits until {}",
@@ -199,6 +207,17 @@ fn remarks(
         remarks.push("it waits in the events table".to_owned());
     }
     remarks
+}
+
+/// Counts how often an event came again in vain: each delivery is noted once for every handler.
+fn deliveries(repeats: &[RepeatRow]) -> usize {
+    let mut noted: BTreeMap<Option<&str>, BTreeMap<&str, usize>> = BTreeMap::new();
+    for row in repeats.iter().filter(|row| !row.ran_again) {
+        let handlers = noted.entry(row.message_id.as_deref()).or_default();
+        *handlers.entry(row.handler.as_str()).or_default() += 1;
+    }
+    let most = |handlers: &BTreeMap<&str, usize>| handlers.values().copied().max();
+    noted.values().filter_map(most).sum()
 }
 
 fn run(row: RunRow, failures: &[FailureRow]) -> Run {

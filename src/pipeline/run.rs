@@ -17,6 +17,7 @@ use crate::clients::{Call, Steps};
 use crate::egress::Emitted;
 use crate::error::{Class, Error};
 use crate::event::{Event, TraceContext};
+use crate::failpoint;
 use crate::store::Write;
 use crate::store::inbox::Mode;
 use crate::telemetry::SpanKind;
@@ -231,6 +232,7 @@ impl Pipeline {
         let durable = self.parts.ledger.is_some();
         let services = Arc::clone(&self.parts.services);
         let cx = Context::new(services, Arc::clone(event), call, durable);
+        failpoint::reach_with("handler", event.event_type.as_str());
         let work = AssertUnwindSafe(registration.run(&cx)).catch_unwind();
         let result = match hold.unless_lost(budget.work.run(work)).await? {
             Ok(Ok(result)) => result,

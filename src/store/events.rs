@@ -38,6 +38,8 @@ pub struct DueEvent {
     pub attempts: i32,
     /// When it became due; 0 at first.
     pub next_attempt_at: Micros,
+    /// Whether the process ended in the middle of its last run, as far as is known.
+    pub crashed: bool,
     /// The bytes of a delivery that was kept.
     pub original: Option<Bytes>,
     /// What came beside these bytes: a [`DeliveryNote`](super::DeliveryNote) as JSON.
@@ -76,7 +78,8 @@ const FETCH_POSTGRES: &str = "\
             CAST(e.metadata AS TEXT),
             CASE WHEN isfinite(e.created_at)
                 THEN CAST(date_part('epoch', e.created_at) * 1000000 AS BIGINT) END,
-            e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery
+            e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery,
+            COALESCE(e.last_error_code = 'worker_crashed', FALSE)
         FROM events e
         WHERE e.lane = wanted.lane AND e.processed IS NOT TRUE AND e.next_attempt_at <= $2
             AND e.seq <> ALL ($4::BIGINT[])
@@ -91,7 +94,8 @@ const FETCH_SQLITE: &str = "\
         CASE WHEN e.original IS NULL THEN e.payload END, e.metadata,
         CAST(strftime('%s', e.created_at) AS INTEGER) * 1000000
             + CAST(substr(strftime('%f', e.created_at), 4) AS INTEGER) * 1000,
-        e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery
+        e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery,
+        COALESCE(e.last_error_code = 'worker_crashed', FALSE)
     FROM events e INDEXED BY events_due
     WHERE e.lane = $1 AND e.processed IS NOT TRUE AND e.next_attempt_at <= $2
         AND e.seq NOT IN (SELECT value FROM json_each($4))
@@ -240,6 +244,7 @@ where
     i16: Decode<'r, R::Database> + Type<R::Database>,
     i32: Decode<'r, R::Database> + Type<R::Database>,
     i64: Decode<'r, R::Database> + Type<R::Database>,
+    bool: Decode<'r, R::Database> + Type<R::Database>,
     Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
     R::Database: Database,
 {
@@ -259,5 +264,6 @@ where
         next_attempt_at: row.get(11),
         original,
         delivery: row.get(13),
+        crashed: row.get(14),
     }
 }

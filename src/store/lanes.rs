@@ -24,6 +24,8 @@ pub struct Lease {
     pub fence: i64,
     /// When it ends, by the store's clock, unless it is renewed.
     pub until: Micros,
+    /// Whether the last holder never gave the lane back: it may have died of a row in it.
+    pub left: bool,
 }
 
 /// Lanes nobody has a lease of: `$1` kind, `$2` now, `$3` how many. In no order, so that no lane
@@ -55,6 +57,15 @@ macro_rules! outbox_due {
     };
 }
 
+/// Counts the holders in a row that went without giving the lane back. Whoever gives it back sets
+/// it to 0.
+macro_rules! take {
+    () => {
+        "UPDATE lanes SET fence = lanes.fence + 1, lease_until = $4, holder = $5, \
+         failures = CASE WHEN lanes.holder IS NULL THEN 0 ELSE lanes.failures + 1 END"
+    };
+}
+
 /// Takes free lanes: `$4` end of the lease, `$5` holder.
 macro_rules! claim {
     ($free:expr) => {
@@ -62,9 +73,10 @@ macro_rules! claim {
             // Materialized, or a join might ask for free lanes more than once.
             "WITH free AS MATERIALIZED (",
             $free,
-            " FOR UPDATE OF l SKIP LOCKED) \
-             UPDATE lanes SET fence = lanes.fence + 1, lease_until = $4, holder = $5 FROM free \
-             WHERE lanes.kind = $1 AND lanes.lane = free.lane RETURNING lanes.lane, lanes.fence"
+            " FOR UPDATE OF l SKIP LOCKED) ",
+            take!(),
+            " FROM free WHERE lanes.kind = $1 AND lanes.lane = free.lane \
+             RETURNING lanes.lane, lanes.fence, lanes.failures"
         )
     };
 }
@@ -75,9 +87,11 @@ const CLAIM_WITH_EVENTS: &str = claim!(free!(events_due!()));
 const CLAIM_WITH_OUTBOX: &str = claim!(free!(outbox_due!()));
 const CLAIM_THESE: &str = claim!(free!("l.lane = ANY($6)"));
 
-const CLAIM_ONE: &str = "UPDATE lanes SET fence = fence + 1, lease_until = $4, holder = $5 \
-     WHERE kind = $1 AND lease_until <= $2 AND paused_until <= $2 AND lane = $3 \
-     RETURNING lane, fence";
+const CLAIM_ONE: &str = concat!(
+    take!(),
+    " WHERE kind = $1 AND lease_until <= $2 AND paused_until <= $2 AND lane = $3 \
+     RETURNING lane, fence, failures"
+);
 
 /// Locks the lanes in one order everywhere, so that two transactions never wait for each other.
 macro_rules! mine {
@@ -97,16 +111,16 @@ const RENEW_MINE: &str = concat!(
 const RELEASE_MINE: &str = concat!(
     "WITH held AS MATERIALIZED (",
     mine!(),
-    ") UPDATE lanes SET lease_until = 0, holder = NULL FROM held WHERE lanes.kind = $1 AND lanes.lane = held.lane"
+    ") UPDATE lanes SET lease_until = 0, holder = NULL, failures = 0 FROM held WHERE lanes.kind = $1 AND lanes.lane = held.lane"
 );
 
 const ONE_IS_MINE: &str = "SELECT 1 FROM lanes WHERE kind = $1 AND lane = $2 AND fence = $3";
 const RENEW_ONE: &str = "UPDATE lanes SET lease_until = $4, holder = $5 \
      WHERE kind = $1 AND lane = $2 AND fence = $3";
-const RELEASE_ONE: &str = "UPDATE lanes SET lease_until = 0, holder = NULL \
+const RELEASE_ONE: &str = "UPDATE lanes SET lease_until = 0, holder = NULL, failures = 0 \
      WHERE kind = $1 AND lane = $2 AND fence = $3";
-const PAUSE_ONE: &str = "UPDATE lanes SET lease_until = 0, holder = NULL, paused_until = $4 \
-     WHERE kind = $1 AND lane = $2 AND fence = $3";
+const PAUSE_ONE: &str = "UPDATE lanes SET lease_until = 0, holder = NULL, failures = 0, \
+     paused_until = $4 WHERE kind = $1 AND lane = $2 AND fence = $3";
 
 impl LaneKind {
     fn number(self) -> i16 {
@@ -189,7 +203,7 @@ impl Store {
         let until = now.saturating_add(self.lease());
         let mut rows = Vec::new();
         for lane in lanes {
-            let row: Option<(i16, i64)> = super::on!(&mut tx, c => sqlx::query_as(CLAIM_ONE)
+            let row: Option<Taken> = super::on!(&mut tx, c => sqlx::query_as(CLAIM_ONE)
                 .bind(kind.number())
                 .bind(now)
                 .bind(*lane)
@@ -355,8 +369,16 @@ pub async fn still_ours(tx: &mut Tx, kind: LaneKind, leases: &[Lease]) -> Result
     }
 }
 
-fn leases(rows: Vec<(i16, i64)>, until: Micros) -> Vec<Lease> {
-    let lease = |(lane, fence)| Lease { lane, fence, until };
+/// Lane, fence, and how many holders in a row have left it behind.
+type Taken = (i16, i64, i32);
+
+fn leases(rows: Vec<Taken>, until: Micros) -> Vec<Lease> {
+    let lease = |(lane, fence, failures)| Lease {
+        lane,
+        fence,
+        until,
+        left: failures > 0,
+    };
     rows.into_iter().map(lease).collect()
 }
 

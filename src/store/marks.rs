@@ -3,6 +3,7 @@
 //! A mark counts only for the run it was made for (`generation`): an instance that was asleep
 //! while another one took its lane over changes nothing that happened since.
 
+use super::crashes::{self, Tries, WORKER_CRASHED};
 use super::dead_letters::{self, NewDeadLetter};
 use super::{Micros, Store, Tx, failed, on};
 use crate::error::Result;
@@ -64,6 +65,8 @@ pub enum Mark {
         /// The failed try, when it was one.
         failure: Option<TryFailure>,
     },
+    /// A try that was counted ahead was none; the rest of its aggregate waits for it.
+    NoTry(Tries),
     /// It is given up, and kept as a dead letter.
     GivenUp {
         /// Which.
@@ -177,6 +180,7 @@ pub async fn mark(store: &Store, marks: &[Mark]) -> Result<()> {
     let mut tx = store.begin().await?;
     let mut settled = Vec::new();
     let mut put_off = Vec::new();
+    let mut uncounted = Vec::new();
     let mut freed = Vec::new();
     for mark in marks {
         match mark {
@@ -195,6 +199,7 @@ pub async fn mark(store: &Store, marks: &[Mark]) -> Result<()> {
                 until,
                 failure,
             } => put_off.push((run, *until, failure.as_ref())),
+            Mark::NoTry(tries) => uncounted.push(tries.clone()),
             Mark::GivenUp { run, .. } => freed.push(run.id.as_str()),
         }
     }
@@ -202,12 +207,16 @@ pub async fn mark(store: &Store, marks: &[Mark]) -> Result<()> {
     settled.retain(|(_, status)| *status == EventStatus::Repeated);
     look_up(&mut tx, &settled).await?;
     hold(&mut tx, &put_off, now).await?;
+    crashes::uncount(&mut tx, &uncounted).await?;
     for mark in marks {
         if let Mark::GivenUp { run, letter } = mark {
             // Kept by whoever ends the run, and by nobody else.
             let dead = [(run, EventStatus::DeadLettered)];
             if settle(&mut tx, &dead, now).await? == 1 {
                 dead_letters::insert(&mut tx, letter, now).await?;
+                if letter.error_code == WORKER_CRASHED {
+                    crashes::end_claims(&mut tx, &letter.event_key, run.generation, now).await?;
+                }
             }
         }
     }

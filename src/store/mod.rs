@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod commit;
 pub mod community;
+pub mod crashes;
 pub mod dead_letters;
 mod ends;
 pub mod erasure;

@@ -32,7 +32,7 @@ pub struct LaneRow {
     pub lease_until: Micros,
     /// Not to be worked on before.
     pub paused_until: Micros,
-    /// Failures in a row.
+    /// Holders in a row that never gave it back.
     pub failures: i32,
     /// Who has it.
     pub holder: Option<String>,

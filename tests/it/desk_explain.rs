@@ -13,6 +13,7 @@ both_databases!(
     an_event_is_explained_with_what_followed_from_it,
     a_failed_event_is_explained_by_every_id_it_has,
     repeats_are_explained,
+    what_came_again_is_counted_by_deliveries_and_not_by_handlers,
     what_waits_is_shown_by_the_status,
 );
 
@@ -123,6 +124,31 @@ async fn repeats_are_explained(database: TestDatabase) {
             assert_eq!(told.events[0].repeats[0].kind, "pubsub_redelivery");
             let remark = "it came again 2 times and was not run again, because it was done";
             assert_eq!(told.events[0].remarks, [remark]);
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the repeats were not noted");
+}
+
+async fn what_came_again_is_counted_by_deliveries_and_not_by_handlers(database: TestDatabase) {
+    let app = TestApp::builder().database(&database).start().await;
+    let event = contract_event("e1", "signed", "active");
+    for message in ["m-1", "m-1", "m-1", "m-2"] {
+        assert_eq!(app.push_as(message, &event).await.status, 200);
+    }
+    let desk = Desk::new(database.store().await, Vec::new());
+    for _ in 0..500 {
+        let told = desk.explain("e1").await.unwrap();
+        let story = &told.events[0];
+        // Noted in passing, by each of the two handlers.
+        if story.repeats.len() == 6 {
+            let remark = "it came again 3 times and was not run again, because it was done";
+            assert!(
+                story.remarks.iter().any(|it| it == remark),
+                "{:?}",
+                story.remarks
+            );
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

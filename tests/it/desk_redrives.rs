@@ -19,6 +19,7 @@ both_databases!(
     more_than_expected_begins_nothing,
     an_aborted_redrive_runs_no_further,
     a_redrive_whose_instance_died_goes_on_and_runs_nothing_twice,
+    an_item_that_ends_every_instance_is_given_up_and_the_others_are_done,
     what_cannot_be_decoded_stays_open,
     a_busy_upstream_is_tried_again,
     a_corrected_copy_runs_under_a_new_id,
@@ -297,6 +298,37 @@ async fn a_redrive_whose_instance_died_goes_on_and_runs_nothing_twice(database: 
         .await
         .unwrap();
     assert!(!late);
+}
+
+async fn an_item_that_ends_every_instance_is_given_up_and_the_others_are_done(
+    database: TestDatabase,
+) {
+    let store = database.store().await;
+    let letters = ["e1", "e2", "e3", "e4"].map(letter);
+    keep(&store, &letters).await;
+    let desk = hookyard::desk::Desk::new(store.clone(), Vec::new());
+    let redrive = desk.redrive(&all(), &operator()).await.unwrap();
+    // Whatever is taken together with it dies with it; the first time nobody knows of what.
+    let mut taken = Vec::new();
+    for _ in 0..6 {
+        let expired = store.now() - 1;
+        let leased = redrives::lease(&store, expired).await.unwrap().unwrap();
+        let page = redrives::take(&store, &leased, 3, expired).await.unwrap();
+        let Taken::Items(items) = page else {
+            panic!("there is something to do");
+        };
+        taken.push(items.len());
+    }
+    assert_eq!(taken, [3, 1, 1, 1, 1, 1]);
+
+    let yard = Yard::on(&database).await;
+    yard.run().await;
+    let over = yard.over(&redrive.id).await;
+    assert_eq!((over.redrive.done, over.redrive.failed), (3, 1), "{over:?}");
+    assert_eq!(yard.shipped.runs().len(), 3);
+    let open = statuses(&yard).await;
+    let open: Vec<_> = open.iter().filter(|(_, it)| it == "open").collect();
+    assert_eq!(open.len(), 1, "{open:?}");
 }
 
 async fn what_cannot_be_decoded_stays_open(database: TestDatabase) {

@@ -91,4 +91,5 @@ mod tidy;
 mod token_properties;
 mod worker;
 mod worker_app;
+mod worker_crashes;
 mod worker_fairness;

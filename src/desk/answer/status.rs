@@ -82,7 +82,7 @@ pub struct LaneStatus {
     pub lease_until: Option<String>,
     /// Not to be worked on before.
     pub paused_until: Option<String>,
-    /// Failures in a row.
+    /// Holders in a row that never gave it back: they died, or lost the database.
     pub failures: i32,
     /// How much waits in it.
     pub waiting: i64,

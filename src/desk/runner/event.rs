@@ -61,6 +61,10 @@ impl Runner {
                 Endings::Badly => return over(Ended::DeadLettered("failed".to_owned())),
                 Endings::None => {}
             }
+            // Other failures end it before: these were counted and nobody came back.
+            if item.attempts >= TRIES {
+                return failed("each time it ran the process ended: mend the handler first");
+            }
         }
         let declared = !redrive.query.contains(r#""side_effects":"run""#);
         let terms = Terms {

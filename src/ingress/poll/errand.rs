@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -10,8 +11,8 @@ use super::floor::{Look, RowInHand};
 use crate::error::Result;
 use crate::pipeline::{Outcome, Settled};
 use crate::store::events::DueEvent;
-use crate::store::marks::Mark;
-use crate::store::{Lease, Micros};
+use crate::store::marks::{Mark, mark};
+use crate::store::{Lease, Micros, Store};
 
 /// What an errand to the database brought back.
 pub(super) enum Brought {
@@ -55,6 +56,16 @@ impl Drop for ReportBack {
             self.to.send((row, settled)).ok();
         }
     }
+}
+
+/// Marks rows.
+pub(super) fn marked(store: Store, batch: Marks) -> BoxFuture<'static, (Marks, Result<()>)> {
+    async move {
+        let marks: Vec<Mark> = batch.iter().map(|(_, mark)| mark.clone()).collect();
+        let marked = mark(&store, &marks).await;
+        (batch, marked)
+    }
+    .boxed()
 }
 
 pub(super) fn micros(time: Duration) -> Micros {

@@ -64,6 +64,11 @@ pub(super) struct Look {
 pub(super) struct Floor {
     lanes: HashMap<i16, HeldLane>,
     ready: VecDeque<RowInHand>,
+    /// Rows of which one at a time may start: each may end the process, and should not take
+    /// others of its kind along.
+    suspects: Vec<RowInHand>,
+    /// The one of them that runs (`seq`).
+    suspect: Option<i64>,
     chains: HashMap<String, Chain>,
     /// Rows in hand that are in no chain, with their lanes.
     alone: HashMap<i64, i16>,
@@ -131,7 +136,8 @@ impl Floor {
         self.ready.len()
     }
 
-    /// Returns how many rows are in hand and have not run.
+    /// Returns how many rows are in hand and have not run. Those that wait for their turn alone are
+    /// left out: they should not keep anybody from looking for others.
     pub(super) fn loaded(&self) -> usize {
         self.ready.len() + self.waiting
     }
@@ -211,7 +217,7 @@ impl Floor {
             let Some(aggregate) = &row.aggregate else {
                 held.rows += 1;
                 self.alone.insert(row.seq, row.lane);
-                self.ready.push_back(row);
+                self.line_up(row);
                 continue;
             };
             if let Some(chain) = self.chains.get_mut(aggregate) {
@@ -230,7 +236,7 @@ impl Floor {
                 open: 1,
             };
             self.chains.insert(aggregate.clone(), chain);
-            self.ready.push_back(row);
+            self.line_up(row);
         }
         for (lane, count) in found {
             if let Some(held) = self.lanes.get_mut(&lane)
@@ -243,10 +249,13 @@ impl Floor {
 
     /// Returns the next row to start. Rows of lanes that are ours no longer are let go.
     pub(super) fn start(&mut self, now: Micros) -> Option<RowInHand> {
-        while let Some(row) = self.ready.pop_front() {
+        while let Some(row) = self.next_suspect().or_else(|| self.ready.pop_front()) {
             let held = self.lanes.get(&row.lane);
             if held.is_some_and(|held| held.lease.until > now) {
                 self.running += 1;
+                if row.crashed && row.attempts > 0 {
+                    self.suspect = Some(row.seq);
+                }
                 return Some(row);
             }
             self.drop_rest(&row);
@@ -255,9 +264,22 @@ impl Floor {
         None
     }
 
+    /// Returns the one that is least likely to be at fault, unless one of them runs.
+    fn next_suspect(&mut self) -> Option<RowInHand> {
+        if self.suspect.is_some() {
+            return None;
+        }
+        let all = self.suspects.iter().enumerate();
+        let (index, _) = all.min_by_key(|(_, row)| row.attempts)?;
+        Some(self.suspects.remove(index))
+    }
+
     /// Says that a row has run. The next of its aggregate may start, or they are all let go.
     pub(super) fn ended(&mut self, row: &DueEvent, goes_on: bool) {
         self.running = self.running.saturating_sub(1);
+        if self.suspect == Some(row.seq) {
+            self.suspect = None;
+        }
         if !goes_on {
             return self.drop_rest(row);
         }
@@ -270,8 +292,21 @@ impl Floor {
             if let Some(held) = self.lanes.get_mut(&row.lane) {
                 held.rows += 1;
             }
-            self.ready.push_back(next);
+            self.line_up(next);
         }
+    }
+
+    fn line_up(&mut self, row: RowInHand) {
+        match row.crashed && row.attempts > 0 {
+            true => self.suspects.push(row),
+            false => self.ready.push_back(row),
+        }
+    }
+
+    /// Tells whether the row may be one that ends the process.
+    pub(super) fn is_watched(&self, row: &DueEvent) -> bool {
+        let held = self.lanes.get(&row.lane);
+        row.crashed || held.is_some_and(|held| held.lease.left)
     }
 
     /// Lets go of a row: it is marked, or is to be found again.
@@ -307,11 +342,13 @@ impl Floor {
     /// Gives up a lane and what has not started in it; returns its lease.
     pub(super) fn give_up(&mut self, lane: i16) -> Option<Lease> {
         let held = self.lanes.remove(&lane)?;
-        let (gone, ready) = std::mem::take(&mut self.ready)
+        let of_lane = |row: &mut RowInHand| row.lane == lane;
+        let mut gone: Vec<RowInHand> = self.suspects.extract_if(.., of_lane).collect();
+        let (ready, rest) = std::mem::take(&mut self.ready)
             .into_iter()
             .partition(|row| row.lane == lane);
-        self.ready = ready;
-        let gone: VecDeque<RowInHand> = gone;
+        self.ready = rest;
+        gone.extend::<VecDeque<_>>(ready);
         for row in &gone {
             self.drop_rest(row);
             self.let_go(row);
@@ -325,7 +362,8 @@ impl Floor {
 
     /// Gives up everything that has not started.
     pub(super) fn stop(&mut self) {
-        for row in std::mem::take(&mut self.ready) {
+        let ready = std::mem::take(&mut self.ready).into_iter();
+        for row in ready.chain(std::mem::take(&mut self.suspects)) {
             self.drop_rest(&row);
             self.let_go(&row);
         }

@@ -3,7 +3,6 @@
 //! While rows run, the next are fetched and the last are marked. Marks that gather while the
 //! database is busy go into the next transaction together.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,13 +10,14 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::errand::{Brought, Errand, Found, Marks, Report, ReportBack, micros, of};
+use super::careful::{self, Careful};
+use super::errand::{Brought, Errand, Found, Marks, Report, marked, micros, of};
 use super::floor::{Floor, Look};
 use super::judge::{Verdict, judge};
 use super::{Alarms, Turn, Worker};
 use crate::error::{Error, Result};
 use crate::store::events::{DueEvent, Wanted};
-use crate::store::marks::{Mark, mark};
+use crate::store::marks::Mark;
 use crate::store::{LANES, LaneKind, Lease, Micros, Store};
 
 /// Most rows marked in one transaction.
@@ -44,15 +44,16 @@ pub(super) enum Until {
 /// One loop's state.
 pub(super) struct Foreman {
     store: Store,
-    worker: Worker,
+    pub(super) worker: Worker,
     stop: CancellationToken,
-    floor: Floor,
+    pub(super) floor: Floor,
     alarms: Alarms,
-    runs: TaskTracker,
+    pub(super) runs: TaskTracker,
     reports: UnboundedReceiver<Report>,
-    reporter: UnboundedSender<Report>,
-    marks: Marks,
+    pub(super) reporter: UnboundedSender<Report>,
+    pub(super) marks: Marks,
     rests: Vec<(i16, Micros)>,
+    pub(super) careful: Careful,
     fetching: Errand<Found>,
     marking: Errand<(Marks, Result<()>)>,
     errand: Errand<Brought>,
@@ -60,7 +61,7 @@ pub(super) struct Foreman {
     /// Whether there may be lanes with due rows that nobody holds.
     look: bool,
     /// Whether new work is taken on.
-    open: bool,
+    pub(super) open: bool,
     looked_at: Option<Micros>,
     polled_at: Micros,
     others: usize,
@@ -93,6 +94,7 @@ impl Foreman {
             reporter,
             marks: Vec::new(),
             rests: Vec::new(),
+            careful: Careful::default(),
             fetching: None,
             marking: None,
             errand: None,
@@ -155,33 +157,29 @@ impl Foreman {
         self.open &= !self.stop.is_cancelled();
         if !self.open {
             self.floor.stop();
+            self.put_back_uncounted();
             return;
         }
         let now = self.store.now();
         while self.floor.running() < self.worker.settings.concurrency {
             let Some(row) = self.floor.start(now) else {
-                return;
+                break;
             };
-            let report = ReportBack::new(Arc::clone(&row), self.reporter.clone());
-            let run = self.worker.rows.run(row);
-            self.runs.spawn(async move { report.send(run.await) });
+            self.begin(row, now);
+        }
+        // Not beside marks: both may touch the same `held_aggregates`, in different orders.
+        if self.waiting.is_none() && self.marking.is_none() {
+            self.careful.count(&self.store);
         }
     }
 
     fn send_errands(&mut self, until: Until) {
         let now = self.store.now();
-        if self.marking.is_none() && !self.marks.is_empty() && self.waiting.is_none() {
+        let writes = self.marking.is_some() || self.careful.counting.is_some();
+        if !writes && !self.marks.is_empty() && self.waiting.is_none() {
             let rest = self.marks.len().min(MOST_MARKS);
             let batch: Vec<_> = self.marks.drain(..rest).collect();
-            let store = self.store.clone();
-            self.marking = Some(
-                async move {
-                    let marks: Vec<Mark> = batch.iter().map(|(_, mark)| mark.clone()).collect();
-                    let marked = mark(&store, &marks).await;
-                    (batch, marked)
-                }
-                .boxed(),
-            );
+            self.marking = Some(marked(self.store.clone(), batch));
         }
         if self.fetching.is_none() && self.open && self.waiting.is_none() {
             self.fetch(now, until);
@@ -310,6 +308,7 @@ impl Foreman {
                     self.take_report(report);
                 }
             }
+            counted = of(&mut self.careful.counting) => self.take_counted(counted),
             (batch, marked) = of(&mut self.marking) => self.take_marked(batch, marked),
             (look, found) = of(&mut self.fetching) => self.take_found(&look, found),
             brought = of(&mut self.errand) => self.take_brought(brought),
@@ -370,7 +369,8 @@ impl Foreman {
     fn take_report(&mut self, (row, settled): Report) {
         let now = self.store.now();
         let max_retries = self.worker.settings.max_retries;
-        let verdict = judge(&row, &settled, now, max_retries, rand::random());
+        let counted = self.careful.end(&row);
+        let verdict = judge(&row, &settled, now, max_retries, rand::random(), counted);
         self.floor.ended(&row, verdict.goes_on());
         match verdict {
             Verdict::Mark(mark) => {
@@ -378,20 +378,29 @@ impl Foreman {
                 self.marks.push((row, *mark));
             }
             Verdict::Rest(wait) => {
-                self.floor.let_go(&row);
+                let until = now.saturating_add(micros(wait));
                 self.rests.retain(|(lane, _)| *lane != row.lane);
-                self.rests
-                    .push((row.lane, now.saturating_add(micros(wait))));
+                self.rests.push((row.lane, until));
+                if counted {
+                    let tries = careful::tries(&row, row.next_attempt_at.max(1));
+                    self.marks.push((row, Mark::NoTry(tries)));
+                } else {
+                    self.floor.let_go(&row);
+                }
             }
         }
     }
 
-    fn count(&mut self, row: &DueEvent, mark: &Mark) {
+    pub(super) fn count(&mut self, row: &DueEvent, mark: &Mark) {
         match mark {
             Mark::Settled { .. } => self.turn.settled += 1,
             Mark::PutOff { until, .. } => {
                 self.turn.put_off += 1;
                 self.alarms.set(*until);
+            }
+            Mark::NoTry(tries) => {
+                self.turn.put_off += 1;
+                self.alarms.set(tries.until);
             }
             Mark::GivenUp { letter, .. } => {
                 self.turn.given_up += 1;
@@ -441,6 +450,7 @@ impl Foreman {
         let failed = match brought {
             Brought::Lanes(Ok(leases), asked) => {
                 self.look |= leases.len() >= asked;
+                careful::tell_of_left(&leases);
                 self.floor.add_lanes(leases, self.store.now());
                 None
             }
@@ -464,7 +474,7 @@ impl Foreman {
         }
     }
 
-    fn is_away(&mut self, error: Error) {
+    pub(super) fn is_away(&mut self, error: Error) {
         if self.away.is_none() {
             let code = error.code();
             tracing::warn!(
@@ -476,7 +486,7 @@ impl Foreman {
         self.waiting = Some(tokio::time::sleep(AWAY).boxed());
     }
 
-    fn is_back(&mut self) {
+    pub(super) fn is_back(&mut self) {
         if self.away.take().is_some() {
             tracing::info!("the events table is reached again");
         }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::careful::tries;
 use super::errand::micros;
 use super::row::correlation_id;
-use crate::error::Class;
+use crate::error::{Class, Code};
 use crate::pipeline::{Failed, Outcome, Settled};
+use crate::store::crashes::WORKER_CRASHED;
 use crate::store::dead_letters::NewDeadLetter;
 use crate::store::events::DueEvent;
 use crate::store::marks::{EventStatus, Mark, RowRun, TryFailure};
@@ -14,6 +16,10 @@ use crate::store::{DeliveryNote, Micros};
 /// The wait after the first failed try, which doubles with each further one, and its cap.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(600);
+
+/// What people are told of a row that ends the process.
+const DEADLY: &str = "each time it ran the process ended (abort, stack overflow, out of memory): \
+    mend the handler or the event before it is redriven";
 
 /// What is to be done about a row.
 #[derive(Debug)]
@@ -28,19 +34,20 @@ impl Verdict {
     /// Tells whether the next event of the aggregate may run.
     pub(super) fn goes_on(&self) -> bool {
         match self {
-            Self::Mark(mark) => !matches!(**mark, Mark::PutOff { .. }),
+            Self::Mark(mark) => !matches!(**mark, Mark::PutOff { .. } | Mark::NoTry(_)),
             Self::Rest(_) => false,
         }
     }
 }
 
-/// Judges a run.
+/// Judges a run. `counted`: its try was counted before it began.
 pub(super) fn judge(
     row: &DueEvent,
     settled: &Settled,
     now: Micros,
     max_retries: u32,
     jitter: f64,
+    counted: bool,
 ) -> Verdict {
     let run = || RowRun {
         id: row.id.clone(),
@@ -50,7 +57,7 @@ pub(super) fn judge(
         Verdict::Mark(Box::new(Mark::Settled {
             run: run(),
             status,
-            was_held: row.was_held(),
+            was_held: row.was_held() || counted,
         }))
     };
     let after = match &settled.outcome {
@@ -70,6 +77,10 @@ pub(super) fn judge(
     };
     // Somebody else runs it: no try of ours.
     let Some(failed) = &settled.failure else {
+        if counted {
+            let until = now.saturating_add(micros(after));
+            return Verdict::Mark(Box::new(Mark::NoTry(tries(row, until))));
+        }
         return put_off(after, None);
     };
     if failed.no_try {
@@ -92,8 +103,35 @@ pub(super) fn judge(
     put_off(wait(attempts, jitter).max(after), Some(failure))
 }
 
+/// Tells whether a row has used up its tries, the last of them with a process.
+pub(super) fn is_deadly(row: &DueEvent, max_retries: u32) -> bool {
+    row.crashed && u32::try_from(row.attempts).unwrap_or(0) >= max_retries
+}
+
+/// Gives up a row in the middle of whose runs the process ended.
+pub(super) fn give_up_deadly(row: &DueEvent, now: Micros) -> Mark {
+    let failed = Failed {
+        handler: "",
+        class: Class::Transient,
+        code: Code::new(WORKER_CRASHED),
+        message: DEADLY.to_owned(),
+        no_try: false,
+    };
+    Mark::GivenUp {
+        run: RowRun {
+            id: row.id.clone(),
+            generation: row.generation,
+        },
+        letter: Box::new(NewDeadLetter {
+            // Those of its handlers that were not reached are to run, too.
+            handler: None,
+            ..letter(row, &failed, row.attempts, now)
+        }),
+    }
+}
+
 /// Returns the wait after so many failed tries: between half of the full wait and all of it.
-fn wait(attempts: i32, jitter: f64) -> Duration {
+pub(super) fn wait(attempts: i32, jitter: f64) -> Duration {
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(20);
     let full = FIRST_WAIT.saturating_mul(1 << doublings).min(LAST_WAIT);
     full.mul_f64(0.5 + jitter / 2.0)
@@ -125,7 +163,6 @@ fn letter(row: &DueEvent, failed: &Failed, attempts: i32, now: Micros) -> NewDea
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
 
     fn row(attempts: i32) -> DueEvent {
         DueEvent {
@@ -141,6 +178,7 @@ mod tests {
             generation: 0,
             attempts,
             next_attempt_at: 0,
+            crashed: false,
             original: None,
             delivery: None,
         }
@@ -165,7 +203,7 @@ mod tests {
         assert_eq!(wait(4, 1.0), Duration::from_secs(8));
         assert_eq!(wait(4, 0.0), Duration::from_secs(4));
         assert_eq!(wait(i32::MAX, 1.0), LAST_WAIT);
-        let verdict = judge(&row(0), &failed(Class::Transient, false), 0, 5, 0.0);
+        let verdict = judge(&row(0), &failed(Class::Transient, false), 0, 5, 0.0, false);
         let Verdict::Mark(mark) = verdict else {
             panic!("it rests")
         };
@@ -183,14 +221,14 @@ mod tests {
 
     #[test]
     fn what_says_nothing_about_the_event_is_no_try_however_often() {
-        let verdict = judge(&row(99), &failed(Class::Transient, true), 0, 5, 0.0);
+        let verdict = judge(&row(99), &failed(Class::Transient, true), 0, 5, 0.0, false);
         assert!(matches!(verdict, Verdict::Rest(_)), "{verdict:?}");
         assert!(!verdict.goes_on());
     }
 
     #[test]
     fn what_can_never_succeed_is_given_up_at_once() {
-        let verdict = judge(&row(0), &failed(Class::Permanent, false), 0, 5, 0.0);
+        let verdict = judge(&row(0), &failed(Class::Permanent, false), 0, 5, 0.0, false);
         assert!(verdict.goes_on());
         let Verdict::Mark(mark) = verdict else {
             panic!("it rests")

@@ -105,6 +105,20 @@ pub async fn take(store: &Store, leased: &Leased, limit: i64, until: Micros) -> 
         tx.commit().await?;
         return Ok(Taken::Over);
     }
+    if leased.left
+        && let Some(first) = items.iter().find(|item| item.is_resumed())
+    {
+        // The instance may have died of it. Run alone it takes nobody along, and is counted before
+        // it runs; whoever comes back with how it went says how many tries there were.
+        let counted = Item {
+            attempts: first.attempts + 1,
+            ..first.clone()
+        };
+        mark(&mut tx, &redrive, &counted, RUNNING, None, now).await?;
+        count(&mut tx, &redrive, (0, 0, 0), until, now).await?;
+        tx.commit().await?;
+        return Ok(Taken::Items(vec![first.clone()]));
+    }
     let mut runnable = Vec::new();
     let mut skipped = 0;
     for mut item in items {

@@ -66,6 +66,8 @@ pub struct Leased {
     pub redrive: RedriveRow,
     /// Proves the right.
     pub fence: i64,
+    /// Whether the instance that had it before never gave it back: it may have died of an item.
+    pub left: bool,
 }
 
 const SELECT: &str = "SELECT id, kind, query, mode, per_second, total, done, failed, skipped, \
@@ -130,7 +132,7 @@ pub async fn lease(store: &Store, until: Micros) -> Result<Option<Leased>> {
     let Some(mut redrive) = free.one_in::<RedriveRow>(&mut tx).await? else {
         return Ok(None);
     };
-    let fence = redrive.fence + 1;
+    let (fence, left) = (redrive.fence + 1, redrive.lease_until > 0);
     let mut sql = Sql::new("UPDATE redrives SET");
     sql.with(" fence = ?", number(fence));
     sql.with(", lease_until = ?", number(until));
@@ -139,7 +141,11 @@ pub async fn lease(store: &Store, until: Micros) -> Result<Option<Leased>> {
     tx.commit().await?;
     redrive.fence = fence;
     redrive.lease_until = until;
-    Ok(Some(Leased { redrive, fence }))
+    Ok(Some(Leased {
+        redrive,
+        fence,
+        left,
+    }))
 }
 
 /// Gives a redrive back, so that another instance need not wait for the lease to end.
