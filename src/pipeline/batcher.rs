@@ -126,9 +126,16 @@ async fn turn<A, R, W, F>(
             // Held while waiting: the other loops are busy or wait their turn.
             let mut items = items.lock().await;
             working.others().await;
-            let got = items.recv_many(&mut batch, most).await;
+            let first = items.recv_many(&mut batch, most).await;
+            // Whoever is about to hand something over may do so; when nobody is, this takes no time.
+            tokio::task::yield_now().await;
+            let rest = most.saturating_sub(first).min(items.len());
+            let more = match rest {
+                0 => 0,
+                rest => items.recv_many(&mut batch, rest).await,
+            };
             working.begin();
-            got
+            first + more
         };
         if got == 0 {
             return;

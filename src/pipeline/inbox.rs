@@ -198,6 +198,11 @@ impl Guard {
         self.remember(Done { at, attempt, marks });
     }
 
+    /// Ends the run without remembering it: a row of a table does not come again by itself.
+    pub fn forget(mut self) {
+        self.ending = Ending::Completed;
+    }
+
     /// Remembers that the event was done before, as somebody else knows.
     pub fn was_completed(self, earlier: &Earlier, content: Option<NonZeroU64>) {
         let clock = &self.inbox.clock;

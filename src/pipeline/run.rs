@@ -95,9 +95,11 @@ impl Pipeline {
             span.fail(error.code().as_str());
         }
         span.end();
-        // Retry drops the guard instead, which gives the claim back.
-        if !matches!(outcome, Outcome::Retry(_)) {
-            guard.complete(attempt);
+        // Dropped, it gives the claim back.
+        match outcome {
+            Outcome::Retry(_) => drop(guard),
+            _ if job.event.from_table => guard.forget(),
+            _ => guard.complete(attempt),
         }
         let elapsed = self
             .parts
@@ -135,7 +137,7 @@ impl Pipeline {
         } else {
             event.claim_id()
         };
-        let again = durable && (job.is_again() || event.is_redriven());
+        let again = durable && (job.is_again() || event.is_redriven() || event.from_table);
         let marks = marks_of(event);
         let claim = |again| {
             let inbox = &self.parts.inbox;

@@ -126,15 +126,18 @@ macro_rules! take_over {
     };
 }
 
+/// The commit does not wait for the disk. Should PostgreSQL crash just then, a claim is forgotten
+/// and somebody else may begin the same run: of the two, one can end it.
 const CLAIM_MANY: &str = take_over!(
     "INSERT INTO inbox (event_id, handler, generation, state, fence, lease_until, attempt, \
      event_type, body_hash, hasura_id, message_id, hasura_retry, correlation_id, trace_id, \
      instance, created_at, started_at) \
      SELECT u.event_id, u.handler, u.generation, 1, 1, $11, 1, u.event_type, u.body_hash, \
      u.hasura_id, u.message_id, u.hasura_retry, u.correlation_id, u.trace_id, $12, $13, $13 \
-     FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::bigint[], $6::text[], \
-     $7::text[], $8::int[], $9::text[], $10::text[]) AS u (event_id, handler, generation, \
-     event_type, body_hash, hasura_id, message_id, hasura_retry, correlation_id, trace_id)"
+     FROM set_config('synchronous_commit', 'off', true), unnest($1::text[], $2::text[], \
+     $3::int[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::text[], \
+     $10::text[]) AS u (event_id, handler, generation, event_type, body_hash, hasura_id, \
+     message_id, hasura_retry, correlation_id, trace_id)"
 );
 
 const CLAIM_ONE: &str = take_over!(

@@ -191,6 +191,23 @@ impl Store {
         }
     }
 
+    /// Begins a write transaction of statements that find their rows by key alone, so that one plan
+    /// does for all times and sizes: to plan small batches takes longer than to run them.
+    ///
+    /// # Errors
+    /// When no connection can be had in time.
+    pub async fn begin_keyed(&self) -> Result<Tx> {
+        const BEGIN: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan";
+        match self.pool() {
+            Pool::Sqlite { .. } => self.begin().await,
+            Pool::Postgres(pool) => pool
+                .begin_with(BEGIN)
+                .await
+                .map(Tx::Postgres)
+                .map_err(failed),
+        }
+    }
+
     /// Returns the present time by the database's clock.
     pub fn now(&self) -> Micros {
         self.inner.clock.now()
