@@ -96,7 +96,6 @@ async fn set_up(plan: &Plan, seed: u64) -> Result<Stage, BoxError> {
     let logs = telemetry::Logs::new(&config.log, None)
         .layer(sandbox.traces().layer())
         .install()?;
-    let services = super::instance::services(&config)?;
     let broker = FlakyBroker::new(MemoryBroker::new());
     let listener = listen(0, true).await?;
     let address = listener.local_addr()?;
@@ -104,7 +103,7 @@ async fn set_up(plan: &Plan, seed: u64) -> Result<Stage, BoxError> {
     let app = App::builder()
         .config(config)
         .handlers(crate::handlers::register)
-        .services(services)
+        .client_policy(super::instance::impatient())
         .publisher(Arc::new(broker.clone()));
     let service = app.build().await?.start(listener)?;
     wait_until_ready(service.address).await?;
@@ -304,9 +303,12 @@ pub(super) fn rules(verdict: &Verdict, durable: bool, paint: Paint) -> String {
     if durable {
         rules.extend([
             ("everything in its order", &verdict.disorder),
-            ("tables and topics agree", &verdict.unequal),
+            ("tables, topics and metrics agree", &verdict.unequal),
             ("everybody works again afterwards", &verdict.idle),
-            ("no secret in logs and dead letters", &verdict.leaks),
+            (
+                "no secret in logs, metrics and dead letters",
+                &verdict.leaks,
+            ),
         ]);
     }
     for (rule, complaints) in rules {

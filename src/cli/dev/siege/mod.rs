@@ -2,20 +2,21 @@
 //! to several processes on one database that are killed and put to sleep meanwhile.
 
 mod after;
+mod calm;
+mod figures;
 mod force;
 mod ground;
 mod rows;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
 use tokio::time::Instant;
 
 use self::after::Found;
+use self::calm::{Calm, Looked, Scene};
 use self::force::Force;
 use self::ground::Ground;
 use super::chaos::{break_things, play, rules, seed_neighbours, usize_of};
@@ -45,9 +46,8 @@ const LEASE: Duration = Duration::from_millis(1500);
 /// Share of PostgreSQL's commits whose answer is lost.
 const LOST_COMMITS: f64 = 0.03;
 
-/// Events that every service has to take in the end.
-const LAST: usize = 5;
-const LAST_ID: &str = "last-";
+/// Topic of what handlers emit.
+const EVENTS: &str = "hookyard-events";
 
 /// Topic that gets a copy of every dead letter.
 const DEAD_LETTERS: &str = "hookyard-dead-letters";
@@ -100,12 +100,14 @@ struct Field {
     siege: Siege,
     plan: Plan,
     rows: Vec<rows::Planned>,
+    calm: Calm,
     sandbox: Sandbox,
     fleet: Fleet,
     ground: Ground,
     store: Store,
     deaths: usize,
     sleeps: usize,
+    looked: Looked,
 }
 
 /// Plays a history and says whether the rules held.
@@ -138,8 +140,9 @@ pub(super) async fn run(siege: Siege, paint: Paint) -> Result<ExitCode, BoxError
 impl Field {
     async fn take(siege: Siege) -> Result<Self, BoxError> {
         let rows = siege.events / ROW_EVERY;
-        let plan = Plan::draw_at(siege.events - rows, siege.seed, RATE);
+        let mut plan = Plan::draw_at(siege.events - rows, siege.seed, RATE);
         let rows = rows::draw(usize::try_from(rows)?, siege.span(), siege.seed);
+        let calm = Calm::prepare(&mut plan, siege.instances, siege.seed);
         let ground = Ground::take(&siege.database).await?;
         let sandbox = Sandbox::builder()
             .variable("DATABASE_URL", ground.url.clone())
@@ -150,6 +153,7 @@ impl Field {
             .variable("POLL_INTERVAL_MS", "300")
             .variable("MAX_RETRIES", "30")
             .variable("RETRY_OWNER", siege.retry_owner())
+            .variable("EVENTS_TOPIC", EVENTS)
             .variable("DEAD_LETTER_TOPIC", DEAD_LETTERS)
             .start()
             .await?;
@@ -166,12 +170,14 @@ impl Field {
             siege,
             plan,
             rows,
+            calm,
             sandbox,
             fleet,
             ground,
             store,
             deaths: 0,
             sleeps: 0,
+            looked: Looked::default(),
         })
     }
 
@@ -180,7 +186,7 @@ impl Field {
             "chaos: seed {}, {} pushed events ({} poison) and {} rows, {} services, {} kills, \
              retries by {}",
             self.siege.seed,
-            self.plan.events.len(),
+            self.siege.events - self.siege.events / ROW_EVERY,
             self.plan.poison(),
             self.rows.len(),
             self.siege.instances,
@@ -235,14 +241,19 @@ impl Field {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        match tokio::time::timeout(SETTLE, settled).await {
-            Ok(()) => {}
-            Err(_) => verdict.lost.push(format!(
+        if tokio::time::timeout(SETTLE, settled).await.is_err() {
+            verdict.lost.push(format!(
                 "{} messages are still not acknowledged, or something is left over",
                 pusher.pending()
-            )),
+            ));
         }
-        verdict.idle.extend(self.last(&force).await?);
+        let scene = Scene {
+            plan: &self.plan,
+            sandbox: &self.sandbox,
+            store: &self.store,
+            force: &force,
+        };
+        self.looked = self.calm.play(&scene, verdict).await?;
         let well = force.dismiss().await?;
         if well < instances {
             verdict
@@ -253,50 +264,8 @@ impl Field {
         Ok(())
     }
 
-    /// Every service takes events as if nothing had been.
-    async fn last(&self, force: &Force<'_>) -> Result<Vec<String>, BoxError> {
-        let mut complaints = Vec::new();
-        let mut wanted = 0;
-        for (number, instance) in force.instances().enumerate() {
-            for event in 0..LAST {
-                let id = format!("{LAST_ID}{}-{number}-{event}", self.siege.seed);
-                let event = json!({
-                    "id": id, "created_at": "2026-03-02T09:15:04.201733",
-                    "trigger": {"name": "customers_events"},
-                    "table": {"schema": "public", "name": "customers"},
-                    "event": {"op": "DELETE", "data": {"old": {"id": id}, "new": null},
-                              "session_variables": null},
-                });
-                let data = STANDARD.encode(event.to_string());
-                let body = json!({"message": {"data": data, "messageId": id}});
-                let token = self.sandbox.token();
-                let answer = instance.push(&token, body.to_string()).await;
-                match answer.map(|answer| answer.status().as_u16()) {
-                    Ok(200) => wanted += 1,
-                    other => complaints.push(format!("{id}: answered {other:?}")),
-                }
-            }
-        }
-        let published = || {
-            let all = self.emitted().into_iter();
-            all.filter(|out| attribute(out, "ce-causationid").starts_with(LAST_ID))
-                .count()
-        };
-        for _ in 0..500 {
-            if published() >= wanted {
-                return Ok(complaints);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        complaints.push(format!(
-            "{} of the last {wanted} were published",
-            published()
-        ));
-        Ok(complaints)
-    }
-
     fn emitted(&self) -> Vec<Published> {
-        self.sandbox.broker().broker().published("hookyard-events")
+        self.sandbox.broker().broker().published(EVENTS)
     }
 
     /// Looks at everything that is left, and judges it.
@@ -304,11 +273,9 @@ impl Field {
         let broker = self.sandbox.broker().broker();
         let letters = broker.published(DEAD_LETTERS);
         let found = Found::look(&self.store, &self.emitted(), &letters).await?;
-        let rows: Vec<String> = self.rows.iter().map(|row| row.id.to_string()).collect();
-        let pushed = |out: &Published, name: &str| {
-            let id = attribute(out, name);
-            !id.starts_with(LAST_ID) && !rows.iter().any(|row| row == id)
-        };
+        let rows = || self.rows.iter().chain(&self.calm.rows);
+        let row_ids: HashSet<String> = rows().map(|row| row.id.to_string()).collect();
+        let pushed = |out: &Published, name: &str| !row_ids.contains(attribute(out, name));
         let (mut emitted, mut letters) = (self.emitted(), letters);
         emitted.retain(|out| pushed(out, "ce-causationid"));
         letters.retain(|out| {
@@ -323,11 +290,13 @@ impl Field {
             faults: self.faults(),
         };
         verdict.add(judge(&self.plan, &seen));
-        rows::judge(&self.rows, &found, verdict);
+        rows::judge(&rows().collect::<Vec<_>>(), &found, verdict);
         after::settled(&found, verdict);
         after::order(&found, verdict);
         after::reconcile(&self.plan, &found, verdict);
-        after::leaks(&self.fleet.logs(), &found, &self.secrets(), verdict);
+        let mut words = self.fleet.logs();
+        words.extend(self.looked.texts.iter().cloned());
+        after::leaks(&words, &found, &self.secrets(), verdict);
         verdict.vacuous.extend(self.vacuous());
         Ok(found)
     }
@@ -391,6 +360,10 @@ impl Field {
                 found.emitted.len(),
             ),
             ("dead letters", found.letters.len()),
+            (
+                "deliveries handed back in the calm at the end",
+                usize::try_from(self.looked.handed_back).unwrap_or_default(),
+            ),
         ] {
             table.row(vec![what.into(), format!("{count:>7}").into()]);
         }

@@ -131,7 +131,7 @@ async fn insert_one(store: &Store, row: &NewRow, slow: Duration) -> Result<(), B
 
 /// Compares what came of the rows with what has to: each credited once, announced under one id, in
 /// order for each user.
-pub(super) fn judge(rows: &[Planned], found: &Found, verdict: &mut Verdict) {
+pub(super) fn judge(rows: &[&Planned], found: &Found, verdict: &mut Verdict) {
     let credited: HashMap<&str, i64> = found
         .credits
         .iter()
