@@ -21,7 +21,7 @@ use crate::clients::hasura::Hasura;
 use crate::clients::http::Policy;
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::{BusType, Config};
-use crate::egress::Egress;
+use crate::egress::{Egress, RelayOptions};
 use crate::error::BoxError;
 use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
 use crate::pipeline::{
@@ -59,6 +59,7 @@ pub struct AppBuilder {
     clock: Option<SharedClock>,
     services: Option<Services>,
     client_policy: Policy,
+    relay: RelayOptions,
 }
 
 impl AppBuilder {
@@ -125,6 +126,13 @@ impl AppBuilder {
     #[must_use]
     pub fn client_policy(mut self, policy: Policy) -> Self {
         self.client_policy = policy;
+        self
+    }
+
+    /// Lets the outbox's relay work in another way.
+    #[must_use]
+    pub fn relay(mut self, options: RelayOptions) -> Self {
+        self.relay = options;
         self
     }
 
@@ -226,7 +234,7 @@ impl AppBuilder {
         let durable = match &config.store {
             Some(settings) => {
                 let opened = Durable::open(settings, &clock, own_clock, &metrics);
-                Some(Box::pin(opened).await?)
+                Some(Box::pin(opened).await?.relay(self.relay))
             }
             None => None,
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::app::App;
 use crate::clients::http::Policy;
 use crate::config::Config;
+use crate::egress::RelayOptions;
 use crate::error::BoxError;
 use crate::sandbox::RemoteBroker;
 
@@ -26,6 +27,10 @@ pub(super) async fn run(sandbox: &str) -> Result<ExitCode, BoxError> {
         .config(config)
         .handlers(crate::handlers::register)
         .client_policy(impatient())
+        .relay(RelayOptions {
+            count_every: Duration::from_secs(1),
+            ..RelayOptions::default()
+        })
         .publisher(Arc::new(RemoteBroker::new(sandbox)?))
         .run()
         .await?;

@@ -81,6 +81,7 @@ pub(super) fn judge(
         return Verdict::Mark(Box::new(Mark::GivenUp {
             run: run(),
             letter: Box::new(letter(row, failed, attempts, now)),
+            outbox: Vec::new(),
         }));
     }
     let failure = TryFailure {

@@ -35,7 +35,7 @@ const ROWS: usize = 9;
 /// How often a delivery is sent before it counts as refused.
 const TRIES: usize = 3;
 
-/// How long figures may take to come to rest; the relay counts what waits every 10 s.
+/// How long figures may take to come to rest; the relays count what waits every second.
 const REST: Duration = Duration::from_secs(30);
 
 /// Longer than a waiting delivery waits between two looks at somebody else's run.

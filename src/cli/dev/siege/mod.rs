@@ -107,6 +107,8 @@ struct Field {
     store: Store,
     deaths: usize,
     sleeps: usize,
+    /// How long it took from the last fault until everything had settled.
+    settled_in: Duration,
     looked: Looked,
 }
 
@@ -177,6 +179,7 @@ impl Field {
             store,
             deaths: 0,
             sleeps: 0,
+            settled_in: Duration::ZERO,
             looked: Looked::default(),
         })
     }
@@ -227,6 +230,7 @@ impl Field {
         done?;
         fought?;
 
+        let peace = Instant::now();
         self.sandbox.chargebee().faults().stop();
         self.sandbox.hasura().faults().stop();
         self.sandbox.broker().faults().stop();
@@ -247,6 +251,7 @@ impl Field {
                 pusher.pending()
             ));
         }
+        self.settled_in = peace.elapsed();
         let scene = Scene {
             plan: &self.plan,
             sandbox: &self.sandbox,
@@ -360,6 +365,10 @@ impl Field {
                 found.emitted.len(),
             ),
             ("dead letters", found.letters.len()),
+            (
+                "seconds from the last fault until all had settled",
+                usize_of(self.settled_in.as_secs()),
+            ),
             (
                 "deliveries handed back in the calm at the end",
                 usize::try_from(self.looked.handed_back).unwrap_or_default(),
