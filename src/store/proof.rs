@@ -39,7 +39,12 @@ pub struct Owed {
 impl Owed {
     /// Tells whether nothing is left over.
     pub fn nothing(&self) -> bool {
-        *self == Self::default()
+        self.sum() == 0
+    }
+
+    /// Returns how much it is.
+    pub fn sum(&self) -> i64 {
+        self.outbox + self.events + self.runs
     }
 }
 

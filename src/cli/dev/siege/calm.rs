@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::figures::{self, Figures, Held, Sent};
 use super::force::Force;
+use super::pace::Pace;
 use super::{DEAD_LETTERS, EVENTS, rows};
 use crate::cli::dev::oracle::Verdict;
 use crate::cli::dev::plan::{Kind, Plan, Poison};
@@ -36,13 +37,13 @@ const ROWS: usize = 9;
 const TRIES: usize = 3;
 
 /// How long figures may take to come to rest; the relays count what waits every second.
-const REST: Duration = Duration::from_secs(30);
+const REST: Duration = Duration::from_secs(60);
 
 /// Longer than a waiting delivery waits between two looks at somebody else's run.
 const PAUSE: Duration = Duration::from_millis(1100);
 
 /// How long the calm's own events may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The events and rows of the calm.
 pub(super) struct Calm {
@@ -101,7 +102,7 @@ impl Calm {
             let complaints = self.send(scene, instance, events, &mut sent).await;
             verdict.idle.extend(complaints);
         }
-        rows::insert(&self.rows, scene.store).await?;
+        rows::insert(&self.rows, scene.store, &Pace::start()).await?;
         if !scene.over().await {
             let what = "what was sent last was not done in time";
             verdict.idle.push(what.to_owned());

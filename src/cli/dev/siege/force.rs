@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use super::figures::Figures;
+use super::pace::Pace;
 use crate::error::BoxError;
 use crate::sandbox::{Fleet, Instance};
 
@@ -131,12 +132,15 @@ impl<'a> Force<'a> {
     }
 
     /// Lets everything happen, and starts again what has died, until `done` says so.
-    pub(super) async fn fight(&mut self, done: impl Fn() -> bool) -> Result<(), BoxError> {
-        let started = Instant::now();
+    pub(super) async fn fight(
+        &mut self,
+        pace: &Pace,
+        done: impl Fn() -> bool,
+    ) -> Result<(), BoxError> {
         let blows = std::mem::take(&mut self.blows);
         let mut blows = blows.into_iter().peekable();
         while !done() || blows.peek().is_some() {
-            if let Some((_, post, blow)) = blows.next_if(|(at, ..)| started + *at <= Instant::now())
+            if let Some((_, post, blow)) = blows.next_if(|(at, ..)| pace.is_due(*at))
             {
                 self.strike(post, blow).await;
             }

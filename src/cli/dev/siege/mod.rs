@@ -6,6 +6,7 @@ mod calm;
 mod figures;
 mod force;
 mod ground;
+mod pace;
 mod rows;
 
 use std::cell::Cell;
@@ -19,6 +20,7 @@ use self::after::Found;
 use self::calm::{Calm, Looked, Scene};
 use self::force::Force;
 use self::ground::Ground;
+pub(super) use self::pace::Pace;
 use super::chaos::{break_things, play, rules, seed_neighbours, usize_of};
 use super::oracle::{Seen, Verdict, attribute, judge};
 use super::plan::Plan;
@@ -37,7 +39,11 @@ const RATE: f64 = 150.0;
 /// One of so many events is a row that another service inserts.
 const ROW_EVERY: u32 = 5;
 
-/// How long everything may take to settle once the faults have ended.
+/// Messages that may wait to be acknowledged before the history waits for the services.
+const BACKLOG: usize = 500;
+
+/// How long it may take, once the faults have ended, until there is less to do than before: longer
+/// than the waits after failures.
 const SETTLE: Duration = Duration::from_secs(90);
 
 /// How long leases last here.
@@ -219,14 +225,15 @@ impl Field {
             line.cut_at_random(CutAfter::Commit, LOST_COMMITS, seed);
         }
         let over = Cell::new(false);
+        let pace = Pace::start();
         let history = async {
-            let played = play(&self.plan, pusher);
-            let inserted = rows::insert(&self.rows, &self.store);
+            let played = play(&self.plan, pusher, &pace, BACKLOG);
+            let inserted = rows::insert(&self.rows, &self.store, &pace);
             let done = tokio::try_join!(played, inserted);
             over.set(true);
             done
         };
-        let (done, fought) = tokio::join!(history, force.fight(|| over.get()));
+        let (done, fought) = tokio::join!(history, force.fight(&pace, || over.get()));
         done?;
         fought?;
 
@@ -238,14 +245,7 @@ impl Field {
             line.cut_at_random(CutAfter::Commit, 0.0, seed);
         }
         force.recover().await?;
-        let settled = async {
-            pusher.idle().await;
-            // Where the database does not answer it is not known yet.
-            while !matches!(proof::owed(&self.store).await, Ok(owed) if owed.nothing()) {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        if tokio::time::timeout(SETTLE, settled).await.is_err() {
+        if !self.settles().await {
             verdict.lost.push(format!(
                 "{} messages are still not acknowledged, or something is left over",
                 pusher.pending()
@@ -267,6 +267,26 @@ impl Field {
         }
         (self.deaths, self.sleeps) = (force.deaths, force.sleeps);
         Ok(())
+    }
+
+    /// Waits until nothing is left to do, as long as it becomes less.
+    async fn settles(&self) -> bool {
+        let (mut least, mut since) = (i64::MAX, Instant::now());
+        while since.elapsed() < SETTLE {
+            // Where the database does not answer it is not known yet.
+            if let Ok(owed) = proof::owed(&self.store).await {
+                let pending = i64::try_from(self.sandbox.pusher().pending()).unwrap_or(i64::MAX);
+                let left = pending.saturating_add(owed.sum());
+                if left == 0 {
+                    return true;
+                }
+                if left < least {
+                    (least, since) = (left, Instant::now());
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
     }
 
     fn emitted(&self) -> Vec<Published> {
