@@ -10,7 +10,7 @@ use crate::brokers::Subscriber;
 use crate::clock::SharedClock;
 use crate::config::{Config, RetryOwner, StoreConfig};
 use crate::desk::{Desk, Runner};
-use crate::egress::{Egress, Relay};
+use crate::egress::{Egress, Relay, RelayOptions};
 use crate::error::BoxError;
 use crate::ingress::{self, DeadLetterDrain, PipelineRows, Worker, WorkerSettings};
 use crate::pipeline::{Ledger, Pipeline};
@@ -27,6 +27,7 @@ pub(super) struct Durable {
     stop: CancellationToken,
     /// The relay goes on until the workers have ended: what they leave is published still.
     relays: TaskTracker,
+    relay: RelayOptions,
     last: CancellationToken,
 }
 
@@ -53,8 +54,14 @@ impl Durable {
             workers: TaskTracker::new(),
             stop: CancellationToken::new(),
             relays: TaskTracker::new(),
+            relay: RelayOptions::default(),
             last: CancellationToken::new(),
         })
+    }
+
+    /// Lets the relay work in another way.
+    pub(super) fn relay(self, relay: RelayOptions) -> Self {
+        Self { relay, ..self }
     }
 
     /// Makes the worker of the `events` table.
@@ -97,6 +104,7 @@ impl Durable {
             clock.clone(),
             metrics.clone(),
         );
+        let relay = relay.options(self.relay);
         self.relays.spawn(relay.run(self.last.clone()));
         self.relays.close();
         if config.worker.enabled {

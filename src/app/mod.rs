@@ -18,9 +18,10 @@ use crate::api::{self, ApiState, EdgeOptions, HealthDetail};
 use crate::brokers::{MemoryBroker, Publisher, PubsubBroker, Subscriber};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
+use crate::clients::http::Policy;
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::{BusType, Config};
-use crate::egress::Egress;
+use crate::egress::{Egress, RelayOptions};
 use crate::error::BoxError;
 use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
 use crate::pipeline::{
@@ -57,6 +58,8 @@ pub struct AppBuilder {
     subscriber: Option<Arc<dyn Subscriber>>,
     clock: Option<SharedClock>,
     services: Option<Services>,
+    client_policy: Policy,
+    relay: RelayOptions,
 }
 
 impl AppBuilder {
@@ -116,6 +119,20 @@ impl AppBuilder {
     #[must_use]
     pub fn services(mut self, services: Services) -> Self {
         self.services = Some(services);
+        self
+    }
+
+    /// Takes other time limits and retries for the clients of the configuration.
+    #[must_use]
+    pub fn client_policy(mut self, policy: Policy) -> Self {
+        self.client_policy = policy;
+        self
+    }
+
+    /// Lets the outbox's relay work in another way.
+    #[must_use]
+    pub fn relay(mut self, options: RelayOptions) -> Self {
+        self.relay = options;
         self
     }
 
@@ -179,8 +196,18 @@ impl AppBuilder {
         let services = match self.services {
             Some(services) => services,
             None => Services {
-                chargebee: Chargebee::new(&config.chargebee, metrics.clone(), clock.clone())?,
-                hasura: Hasura::new(&config.hasura, metrics.clone(), clock.clone())?,
+                chargebee: Chargebee::with_policy(
+                    &config.chargebee,
+                    metrics.clone(),
+                    clock.clone(),
+                    self.client_policy.clone(),
+                )?,
+                hasura: Hasura::with_policy(
+                    &config.hasura,
+                    metrics.clone(),
+                    clock.clone(),
+                    self.client_policy,
+                )?,
             },
         };
         let verifier = match self.verifier {
@@ -207,7 +234,7 @@ impl AppBuilder {
         let durable = match &config.store {
             Some(settings) => {
                 let opened = Durable::open(settings, &clock, own_clock, &metrics);
-                Some(Box::pin(opened).await?)
+                Some(Box::pin(opened).await?.relay(self.relay))
             }
             None => None,
         };

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use super::dead_letters::Cause;
 use super::{Budget, Completion, Failed, Pipeline, Settled, Terms};
 use crate::error::{Class, Code, Error};
-use crate::event::{Event, Undecodable};
+use crate::event::{Delivery, Event, Undecodable};
 use crate::store::commit::{Bury, Kept, Step};
+use crate::store::outbox::OutboxRow;
 
 /// When and how a duplicate was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,6 +207,29 @@ impl Pipeline {
                     no_try: error.is_no_try(),
                 }),
             },
+        }
+    }
+
+    /// Says that an event is given up after its last try, as one that a handler refuses: it is
+    /// counted, and what the dead-letter topic gets is returned.
+    pub fn given_up(
+        &self,
+        event: Option<&Event>,
+        delivery: &Delivery,
+        failed: &Failed,
+    ) -> Vec<OutboxRow> {
+        self.count(failed.handler, "dead_lettered");
+        let cause = Cause {
+            reason: failed.message.clone(),
+            class: failed.class,
+            code: failed.code.clone(),
+            handler: Some(failed.handler),
+            trace: event.and_then(|event| event.trace),
+        };
+        let letters = &self.parts.dead_letters;
+        match event {
+            Some(event) => letters.outbox_of_event(event, &cause),
+            None => letters.outbox_of_delivery(delivery, &cause),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::crashes::{self, Tries, WORKER_CRASHED};
 use super::dead_letters::{self, NewDeadLetter};
+use super::outbox::{self, OutboxRow};
 use super::{Micros, Store, Tx, failed, on};
 use crate::error::Result;
 
@@ -73,6 +74,8 @@ pub enum Mark {
         run: RowRun,
         /// What is kept of it.
         letter: Box<NewDeadLetter>,
+        /// Its copy for the dead-letter topic.
+        outbox: Vec<OutboxRow>,
     },
 }
 
@@ -208,8 +211,14 @@ pub async fn mark(store: &Store, marks: &[Mark]) -> Result<()> {
     look_up(&mut tx, &settled).await?;
     hold(&mut tx, &put_off, now).await?;
     crashes::uncount(&mut tx, &uncounted).await?;
+    let mut outbox = Vec::new();
     for mark in marks {
-        if let Mark::GivenUp { run, letter } = mark {
+        if let Mark::GivenUp {
+            run,
+            letter,
+            outbox: copy,
+        } = mark
+        {
             // Kept by whoever ends the run, and by nobody else.
             let dead = [(run, EventStatus::DeadLettered)];
             if settle(&mut tx, &dead, now).await? == 1 {
@@ -217,11 +226,17 @@ pub async fn mark(store: &Store, marks: &[Mark]) -> Result<()> {
                 if letter.error_code == WORKER_CRASHED {
                     crashes::end_claims(&mut tx, &letter.event_key, run.generation, now).await?;
                 }
+                outbox.extend(copy.iter().cloned());
             }
         }
     }
     free(&mut tx, &freed).await?;
-    tx.commit().await
+    outbox::insert(&mut tx, &outbox, now).await?;
+    tx.commit().await?;
+    if !outbox.is_empty() {
+        store.wakeups().outbox.notify_one();
+    }
+    Ok(())
 }
 
 async fn settle(tx: &mut Tx, rows: &[(&RowRun, EventStatus)], now: Micros) -> Result<u64> {

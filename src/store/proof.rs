@@ -39,7 +39,12 @@ pub struct Owed {
 impl Owed {
     /// Tells whether nothing is left over.
     pub fn nothing(&self) -> bool {
-        *self == Self::default()
+        self.sum() == 0
+    }
+
+    /// Returns how much it is.
+    pub fn sum(&self) -> i64 {
+        self.outbox + self.events + self.runs
     }
 }
 
@@ -148,6 +153,33 @@ pub async fn owed(store: &Store) -> Result<Owed> {
 /// When the database is away.
 pub async fn outbox_order(store: &Store) -> Result<Vec<(Option<String>, String)>> {
     let sql = "SELECT ordering_key, message_id FROM outbox ORDER BY seq";
+    read!(store, pool => sqlx::query(sql)
+        .fetch_all(pool)
+        .await
+        .map(|rows| rows.iter().map(|row| (row.get(0), row.get(1))).collect()))
+    .map_err(failed)
+}
+
+/// Returns how many runs ended in each way, by handler and outcome.
+///
+/// # Errors
+/// When the database is away.
+pub async fn ended(store: &Store) -> Result<Vec<(String, String, i64)>> {
+    let sql = "SELECT handler, outcome, COUNT(*) FROM inbox WHERE state IN (2, 3) \
+               GROUP BY handler, outcome";
+    read!(store, pool => sqlx::query(sql)
+        .fetch_all(pool)
+        .await
+        .map(|rows| rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()))
+    .map_err(failed)
+}
+
+/// Returns how many rows of the outbox are published, by topic.
+///
+/// # Errors
+/// When the database is away.
+pub async fn published(store: &Store) -> Result<Vec<(String, i64)>> {
+    let sql = "SELECT topic, COUNT(*) FROM outbox WHERE state = 1 GROUP BY topic";
     read!(store, pool => sqlx::query(sql)
         .fetch_all(pool)
         .await

@@ -260,6 +260,7 @@ async fn a_row_that_is_given_up_is_a_dead_letter_once(database: TestDatabase) {
     let given_up = || Mark::GivenUp {
         run: run(&row),
         letter: Box::new(letter.clone()),
+        outbox: Vec::new(),
     };
     mark(&store, &[given_up()]).await.unwrap();
     mark(&store, &[given_up()]).await.unwrap();

@@ -63,6 +63,7 @@ async fn history(database: &TestDatabase, seed: u64) {
             poll: Duration::from_millis(2),
             lanes: random.random_range(1..20),
             in_flight: random.random_range(1..50),
+            ..RelayOptions::default()
         };
         let relay = relay(&store, &broker, &shared).options(options);
         relays.spawn(relay.run(stop.clone()));

@@ -43,6 +43,7 @@ const SEEN: RelayOptions = RelayOptions {
     poll: NEVER,
     lanes: 16,
     in_flight: 256,
+    count_every: Duration::from_secs(10),
 };
 
 struct Stage {

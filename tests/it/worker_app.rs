@@ -18,6 +18,7 @@ both_databases!(
     c13_an_event_both_pushed_and_polled_has_one_effect,
     a_delivery_is_answered_when_it_is_kept_and_tried_again_by_the_worker,
     a_kept_delivery_that_never_succeeds_becomes_a_dead_letter_with_its_bytes,
+    what_the_worker_gives_up_is_counted_and_told_as_what_a_handler_refuses,
     what_nobody_takes_is_not_kept_for_the_worker,
     a_row_nobody_takes_is_marked_so,
     a_row_set_back_runs_again,
@@ -196,6 +197,49 @@ async fn a_kept_delivery_that_never_succeeds_becomes_a_dead_letter_with_its_byte
         AND source = 'push' AND handler = 'counter' AND retry_count = 2 \
         AND error_code = 'not_yet' AND length(original) = 7";
     assert_eq!(count(&store, letters).await, 1);
+}
+
+async fn what_the_worker_gives_up_is_counted_and_told_as_what_a_handler_refuses(
+    database: TestDatabase,
+) {
+    let counter = Counter {
+        failures: usize::MAX,
+        ..Counter::default()
+    };
+    let app = builder(&database, &counter)
+        .variable("RETRY_OWNER", "self")
+        .variable("MAX_RETRIES", "1")
+        .variable("DEAD_LETTER_TOPIC", "hookyard-dead-letters")
+        .start()
+        .await;
+    let store = database.connect(hookyard::clock::SystemClock::shared());
+    assert_eq!(push_thing(&app, "order/9").await, StatusCode::OK);
+    // As PostgreSQL writes JSON.
+    let row = thing(5).payload(r#"{"n": 5}"#).insert(&store).await;
+    all_done(&store).await;
+    app.wait_until_relayed(&database).await;
+    let metric = async |outcome| {
+        let name = "hookyard_events_total";
+        app.metric(name, "counter", outcome).await
+    };
+    assert_eq!(metric("dead_lettered").await, 2.0);
+    let mut told: Vec<_> = app
+        .dead_letters()
+        .iter()
+        .map(|letter| {
+            let of = |name| letter.attribute(name).unwrap_or_default().to_owned();
+            assert_eq!(of("hookyard-error-code"), "not_yet");
+            assert_eq!(of("hookyard-handler"), "counter");
+            (of("hookyard-event-id"), letter.data.clone())
+        })
+        .collect();
+    let mut kept = vec![
+        ("order/9".to_owned(), br#"{"n":7}"#.to_vec()),
+        (row, br#"{"n": 5}"#.to_vec()),
+    ];
+    told.sort();
+    kept.sort();
+    assert_eq!(told, kept);
 }
 
 async fn what_nobody_takes_is_not_kept_for_the_worker(database: TestDatabase) {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::oracle::{Seen, Verdict, judge};
 use super::plan::{Action, Kind, Plan};
+use super::siege::Pace;
 use super::world::{configure, listen, wait_until_ready};
 use crate::app::{App, Running};
 use crate::brokers::MemoryBroker;
@@ -46,7 +47,7 @@ pub(super) async fn run(events: u32, seed: u64, paint: Paint) -> Result<ExitCode
     );
     output::print(&paint.ink(Ink::Bold, &title));
     let stage = set_up(&plan, seed).await?;
-    play(&plan, stage.sandbox.pusher()).await?;
+    play(&plan, stage.sandbox.pusher(), &Pace::start(), usize::MAX).await?;
     heal(&stage);
     let settled = tokio::time::timeout(SETTLE, stage.sandbox.pusher().idle()).await;
 
@@ -96,7 +97,6 @@ async fn set_up(plan: &Plan, seed: u64) -> Result<Stage, BoxError> {
     let logs = telemetry::Logs::new(&config.log, None)
         .layer(sandbox.traces().layer())
         .install()?;
-    let services = super::instance::services(&config)?;
     let broker = FlakyBroker::new(MemoryBroker::new());
     let listener = listen(0, true).await?;
     let address = listener.local_addr()?;
@@ -104,7 +104,7 @@ async fn set_up(plan: &Plan, seed: u64) -> Result<Stage, BoxError> {
     let app = App::builder()
         .config(config)
         .handlers(crate::handlers::register)
-        .services(services)
+        .client_policy(super::instance::impatient())
         .publisher(Arc::new(broker.clone()));
     let service = app.build().await?.start(listener)?;
     wait_until_ready(service.address).await?;
@@ -187,12 +187,18 @@ fn heal(stage: &Stage) {
     stage.broker.faults().stop();
 }
 
-/// Publishes the history in its own time, then lets the faults go on for a while.
-pub(super) async fn play(plan: &Plan, pusher: &Pusher) -> Result<(), BoxError> {
-    let started = Instant::now();
+/// Publishes the history in its own time, then lets the faults go on for a while. No more than
+/// `backlog` messages wait to be acknowledged.
+pub(super) async fn play(
+    plan: &Plan,
+    pusher: &Pusher,
+    pace: &Pace,
+    backlog: usize,
+) -> Result<(), BoxError> {
     let mut message_ids = vec![String::new(); plan.events.len()];
     for (done, (at, action)) in plan.actions.iter().enumerate() {
-        tokio::time::sleep_until(started + *at).await;
+        pace.hold_while(|| pusher.pending() > backlog).await;
+        pace.reach(*at).await;
         match *action {
             Action::Publish(event) => {
                 let json = plan.events[event].json.clone();
@@ -304,9 +310,12 @@ pub(super) fn rules(verdict: &Verdict, durable: bool, paint: Paint) -> String {
     if durable {
         rules.extend([
             ("everything in its order", &verdict.disorder),
-            ("tables and topics agree", &verdict.unequal),
+            ("tables, topics and metrics agree", &verdict.unequal),
             ("everybody works again afterwards", &verdict.idle),
-            ("no secret in logs and dead letters", &verdict.leaks),
+            (
+                "no secret in logs, metrics and dead letters",
+                &verdict.leaks,
+            ),
         ]);
     }
     for (rule, complaints) in rules {

@@ -154,6 +154,14 @@ impl Plan {
         }
     }
 
+    /// Adds an event that nothing plays by itself; returns its place.
+    pub(super) fn add(&mut self, kind: Kind, event_id: &str) -> usize {
+        let (subject, subscription) = (format!("row-of-{event_id}"), format!("sub_{event_id}"));
+        let event = make(kind, event_id.to_owned(), subject, subscription);
+        self.events.push(event);
+        self.events.len() - 1
+    }
+
     /// Returns how often each thing has to be changed, by the id it has upstream.
     pub(super) fn changes(
         &self,
@@ -190,7 +198,6 @@ fn draw_event(rng: &mut StdRng, seed: u64, number: usize, earlier: &[Planned]) -
         98 => Kind::Poison(Poison::BadEmail),
         _ => Kind::Poison(Poison::WrongType),
     };
-    let event_id = format!("chaos-{seed}-{number}");
     let mut subject = format!("row-{number}");
     let mut subscription = format!("sub_{number}");
     let activated = || {
@@ -203,6 +210,16 @@ fn draw_event(rng: &mut StdRng, seed: u64, number: usize, earlier: &[Planned]) -
         subject.clone_from(&other.subject);
         subscription.clone_from(&other.subscription);
     }
+    make(
+        kind,
+        format!("chaos-{seed}-{number}"),
+        subject,
+        subscription,
+    )
+}
+
+/// Writes an event down as Hasura would.
+fn make(kind: Kind, event_id: String, subject: String, subscription: String) -> Planned {
     let contract = |status: &str| {
         json!({"id": subject, "subscription_id": subscription, "status": status,
                "amount_cents": 29_700, "notes": null})
@@ -258,7 +275,7 @@ fn draw_event(rng: &mut StdRng, seed: u64, number: usize, earlier: &[Planned]) -
             customer("New", "nowhere"),
         ),
         Kind::Poison(Poison::WrongType) => {
-            let row = json!({"id": subject, "subscription_id": number, "status": "active"});
+            let row = json!({"id": subject, "subscription_id": 17, "status": "active"});
             event("contracts", "INSERT", Value::Null, row)
         }
     };

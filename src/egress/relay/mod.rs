@@ -26,8 +26,6 @@ use crate::telemetry::Metrics;
 use run::{PACE, Run};
 use work::Tools;
 
-/// Between two counts of what waits.
-const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// How long a relay goes on publishing after it was told to stop.
 const LAST_MOMENT: Duration = Duration::from_secs(3);
 
@@ -43,6 +41,8 @@ pub struct RelayOptions {
     pub lanes: usize,
     /// Messages on their way to the broker at once.
     pub in_flight: usize,
+    /// Between two counts of what waits, for the metrics.
+    pub count_every: Duration,
 }
 
 impl Default for RelayOptions {
@@ -51,6 +51,7 @@ impl Default for RelayOptions {
             poll: Duration::from_secs(1),
             lanes: 16,
             in_flight: 256,
+            count_every: Duration::from_secs(10),
         }
     }
 }
@@ -106,7 +107,7 @@ impl Relay {
         let mut run = Run::new(self, true);
         let mut polls = tokio::time::interval(self.options.poll.max(PACE));
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut counts = tokio::time::interval(COUNT_EVERY);
+        let mut counts = tokio::time::interval(self.options.count_every.max(PACE));
         counts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !(run.stopping && run.is_over()) {
             run.start();

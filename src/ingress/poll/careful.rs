@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use super::errand::{Errand, ReportBack, micros};
 use super::floor::RowInHand;
 use super::foreman::Foreman;
-use super::judge::{give_up_deadly, is_deadly, wait};
+use super::judge::{deadly, give_up_deadly, is_deadly, wait};
 use crate::error::Result;
 use crate::store::crashes::Tries;
 use crate::store::events::DueEvent;
@@ -64,7 +64,9 @@ impl Foreman {
         if !self.floor.is_watched(&row) {
             self.run(row);
         } else if is_deadly(&row, self.worker.settings.max_retries) {
-            let mark = give_up_deadly(&row, now);
+            let failed = deadly();
+            let copy = self.worker.rows.given_up(&row, &failed);
+            let mark = give_up_deadly(&row, &failed, copy, now);
             self.floor.ended(&row, true);
             self.count(&row, &mark);
             self.marks.push((row, mark));

@@ -373,7 +373,11 @@ impl Foreman {
         let verdict = judge(&row, &settled, now, max_retries, rand::random(), counted);
         self.floor.ended(&row, verdict.goes_on());
         match verdict {
-            Verdict::Mark(mark) => {
+            Verdict::Mark(mut mark) => {
+                if let (Mark::GivenUp { outbox, .. }, Some(failed)) = (&mut *mark, &settled.failure)
+                {
+                    *outbox = self.worker.rows.given_up(&row, failed);
+                }
                 self.count(&row, &mark);
                 self.marks.push((row, *mark));
             }
@@ -411,6 +415,7 @@ impl Foreman {
                     error.code = letter.error_code,
                     error.message = letter.error_message,
                     attempts = letter.retry_count,
+                    outcome = "dead_lettered",
                     "event given up and kept as a dead letter"
                 );
             }

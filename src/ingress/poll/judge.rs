@@ -11,6 +11,7 @@ use crate::store::crashes::WORKER_CRASHED;
 use crate::store::dead_letters::NewDeadLetter;
 use crate::store::events::DueEvent;
 use crate::store::marks::{EventStatus, Mark, RowRun, TryFailure};
+use crate::store::outbox::OutboxRow;
 use crate::store::{DeliveryNote, Micros};
 
 /// The wait after the first failed try, which doubles with each further one, and its cap.
@@ -92,6 +93,7 @@ pub(super) fn judge(
         return Verdict::Mark(Box::new(Mark::GivenUp {
             run: run(),
             letter: Box::new(letter(row, failed, attempts, now)),
+            outbox: Vec::new(),
         }));
     }
     let failure = TryFailure {
@@ -108,15 +110,24 @@ pub(super) fn is_deadly(row: &DueEvent, max_retries: u32) -> bool {
     row.crashed && u32::try_from(row.attempts).unwrap_or(0) >= max_retries
 }
 
-/// Gives up a row in the middle of whose runs the process ended.
-pub(super) fn give_up_deadly(row: &DueEvent, now: Micros) -> Mark {
-    let failed = Failed {
-        handler: "",
+/// Says why a row is given up in the middle of whose runs the process ended.
+pub(super) fn deadly() -> Failed {
+    Failed {
+        handler: "none",
         class: Class::Transient,
         code: Code::new(WORKER_CRASHED),
         message: DEADLY.to_owned(),
         no_try: false,
-    };
+    }
+}
+
+/// Gives up a row in the middle of whose runs the process ended.
+pub(super) fn give_up_deadly(
+    row: &DueEvent,
+    failed: &Failed,
+    outbox: Vec<OutboxRow>,
+    now: Micros,
+) -> Mark {
     Mark::GivenUp {
         run: RowRun {
             id: row.id.clone(),
@@ -125,8 +136,9 @@ pub(super) fn give_up_deadly(row: &DueEvent, now: Micros) -> Mark {
         letter: Box::new(NewDeadLetter {
             // Those of its handlers that were not reached are to run, too.
             handler: None,
-            ..letter(row, &failed, row.attempts, now)
+            ..letter(row, failed, row.attempts, now)
         }),
+        outbox,
     }
 }
 

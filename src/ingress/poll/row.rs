@@ -9,16 +9,20 @@ use serde_json::{Map, Value};
 
 use crate::clock::Deadline;
 use crate::error::{Class, Code};
-use crate::event::{Event, TableRow};
+use crate::event::{Delivery, Event, TableRow, Undecodable};
 use crate::pipeline::{Failed, Outcome, Pipeline, Settled, Terms};
 use crate::store::events::DueEvent;
 use crate::store::inbox::Mode;
+use crate::store::outbox::OutboxRow;
 use crate::store::{DeliveryNote, time_of};
 
 /// Runs a row to its end.
 pub trait RunRow: Send + Sync + 'static {
     /// Runs it; must not panic.
     fn run(&self, row: Arc<DueEvent>) -> BoxFuture<'static, Settled>;
+
+    /// Takes note that a row is given up after this failure; returns what is to be published then.
+    fn given_up(&self, row: &DueEvent, failed: &Failed) -> Vec<OutboxRow>;
 }
 
 /// Runs rows through the pipeline.
@@ -38,6 +42,16 @@ impl RunRow for PipelineRows {
         let pipeline = Arc::clone(&self.pipeline);
         async move { run(&pipeline, &row).await }.boxed()
     }
+
+    fn given_up(&self, row: &DueEvent, failed: &Failed) -> Vec<OutboxRow> {
+        let held = event_of(row, &metadata(row));
+        let event = held.ok().flatten();
+        let delivery = match &event {
+            Some(event) => &event.delivery,
+            None => &delivery_of(row),
+        };
+        self.pipeline.given_up(event.as_ref(), delivery, failed)
+    }
 }
 
 async fn run(pipeline: &Arc<Pipeline>, row: &DueEvent) -> Settled {
@@ -52,26 +66,31 @@ async fn run(pipeline: &Arc<Pipeline>, row: &DueEvent) -> Settled {
         handler: None,
         replay: metadata.get("replayed") == Some(&Value::Bool(true)),
     };
-    let event = match &row.original {
-        None => Event::of_row(table_row(row, &metadata)),
-        Some(bytes) => {
-            let note = row.delivery.as_deref().map(DeliveryNote::parse);
-            match Event::decode(note.unwrap_or_default().with(bytes.clone())) {
-                Ok(event) => Some(event),
-                Err(undecodable) => {
-                    let outcome = pipeline.bury_undecodable(undecodable, budget).await;
-                    return Settled {
-                        outcome,
-                        failure: None,
-                    };
-                }
-            }
-        }
-    };
-    match event {
-        Some(event) => pipeline.run_on(Arc::new(event), terms, budget).await,
-        None => no_event(),
+    match event_of(row, &metadata) {
+        Ok(Some(event)) => pipeline.run_on(Arc::new(event), terms, budget).await,
+        Ok(None) => no_event(),
+        Err(undecodable) => Settled {
+            outcome: pipeline.bury_undecodable(undecodable, budget).await,
+            failure: None,
+        },
     }
+}
+
+/// Returns the event a row holds, `None` when its id is no event's.
+fn event_of(
+    row: &DueEvent,
+    metadata: &Map<String, Value>,
+) -> Result<Option<Event>, Box<Undecodable>> {
+    match row.original {
+        None => Ok(Event::of_row(table_row(row, metadata))),
+        Some(_) => Event::decode(delivery_of(row)).map(Some),
+    }
+}
+
+fn delivery_of(row: &DueEvent) -> Delivery {
+    let note = row.delivery.as_deref().map(DeliveryNote::parse);
+    let bytes = row.original.as_ref().unwrap_or(&row.payload);
+    note.unwrap_or_default().with(bytes.clone())
 }
 
 /// Returns what a row says it belongs to.

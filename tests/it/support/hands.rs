@@ -11,6 +11,7 @@ use hookyard::ingress::{RunRow, Worker, WorkerSettings};
 use hookyard::pipeline::{Failed, Outcome, Settled};
 use hookyard::store::Store;
 use hookyard::store::events::DueEvent;
+use hookyard::store::outbox::OutboxRow;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +34,10 @@ pub(crate) enum Entry {
 pub(crate) type Journal = Arc<Mutex<Vec<Entry>>>;
 
 impl RunRow for Hands {
+    fn given_up(&self, _row: &DueEvent, _failed: &Failed) -> Vec<OutboxRow> {
+        Vec::new()
+    }
+
     fn run(&self, row: Arc<DueEvent>) -> BoxFuture<'static, Settled> {
         let journal = Arc::clone(&self.journal);
         let work = (self.behaviour)(Arc::clone(&row));

@@ -164,9 +164,9 @@ pub(super) fn leaks(logs: &[String], found: &Found, secrets: &[String], verdict:
         let count = in_logs + in_letters.count();
         if count > 0 {
             let start: String = secret.chars().take(3).collect();
-            verdict
-                .leaks
-                .push(format!("{start}… is in {count} logs or dead letters"));
+            verdict.leaks.push(format!(
+                "{start}… is in {count} logs, metrics or dead letters"
+            ));
         }
     }
 }

@@ -7,6 +7,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
+use super::figures::Figures;
+use super::pace::Pace;
 use crate::error::BoxError;
 use crate::sandbox::{Fleet, Instance};
 
@@ -21,6 +23,9 @@ const POINTS: &[&str] = &[
     "after_publish",
     "after_mark",
 ];
+
+/// How long a service that is about to be killed may take to say what it has counted.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Between two looks at the services.
 const GLANCE: Duration = Duration::from_millis(25);
@@ -47,6 +52,23 @@ struct Post {
     fail_at: Option<String>,
 }
 
+/// What those have counted that were killed, as last seen.
+#[derive(Default)]
+pub(super) struct Fallen {
+    pub(super) figures: Figures,
+    pub(super) texts: Vec<String>,
+}
+
+impl Fallen {
+    async fn listen(&mut self, instance: &Instance) {
+        let words = tokio::time::timeout(LAST_WORDS, Figures::of(instance)).await;
+        if let Ok(Ok((figures, text))) = words {
+            self.figures.add(&figures);
+            self.texts.push(text);
+        }
+    }
+}
+
 /// All of them.
 pub(super) struct Force<'a> {
     fleet: &'a Fleet,
@@ -58,6 +80,7 @@ pub(super) struct Force<'a> {
     pub(super) deaths: usize,
     /// Long sleeps.
     pub(super) sleeps: usize,
+    pub(super) fallen: Fallen,
 }
 
 impl<'a> Force<'a> {
@@ -102,19 +125,22 @@ impl<'a> Force<'a> {
             blows,
             deaths: 0,
             sleeps: 0,
+            fallen: Fallen::default(),
         };
         force.tell_the_line();
         Ok(force)
     }
 
     /// Lets everything happen, and starts again what has died, until `done` says so.
-    pub(super) async fn fight(&mut self, done: impl Fn() -> bool) -> Result<(), BoxError> {
-        let started = Instant::now();
+    pub(super) async fn fight(
+        &mut self,
+        pace: &Pace,
+        done: impl Fn() -> bool,
+    ) -> Result<(), BoxError> {
         let blows = std::mem::take(&mut self.blows);
         let mut blows = blows.into_iter().peekable();
         while !done() || blows.peek().is_some() {
-            if let Some((_, post, blow)) = blows.next_if(|(at, ..)| started + *at <= Instant::now())
-            {
+            if let Some((_, post, blow)) = blows.next_if(|(at, ..)| pace.is_due(*at)) {
                 self.strike(post, blow).await;
             }
             self.look_after().await?;
@@ -131,6 +157,9 @@ impl<'a> Force<'a> {
         let Some(instance) = post.instance.as_mut().filter(|_| !post.asleep) else {
             return;
         };
+        if !matches!(blow, Blow::Sleep(_)) {
+            self.fallen.listen(instance).await;
+        }
         match blow {
             Blow::Kill => instance.kill().await,
             Blow::KillTwice(point) => {
@@ -203,6 +232,7 @@ impl<'a> Force<'a> {
             if post.armed
                 && let Some(instance) = &mut post.instance
             {
+                self.fallen.listen(instance).await;
                 instance.kill().await;
             }
             let dead = post

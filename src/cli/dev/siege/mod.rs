@@ -2,22 +2,25 @@
 //! to several processes on one database that are killed and put to sleep meanwhile.
 
 mod after;
+mod calm;
+mod figures;
 mod force;
 mod ground;
+mod pace;
 mod rows;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
 use tokio::time::Instant;
 
 use self::after::Found;
+use self::calm::{Calm, Looked, Scene};
 use self::force::Force;
 use self::ground::Ground;
+pub(super) use self::pace::Pace;
 use super::chaos::{break_things, play, rules, seed_neighbours, usize_of};
 use super::oracle::{Seen, Verdict, attribute, judge};
 use super::plan::Plan;
@@ -36,7 +39,11 @@ const RATE: f64 = 150.0;
 /// One of so many events is a row that another service inserts.
 const ROW_EVERY: u32 = 5;
 
-/// How long everything may take to settle once the faults have ended.
+/// Messages that may wait to be acknowledged before the history waits for the services.
+const BACKLOG: usize = 500;
+
+/// How long it may take, once the faults have ended, until there is less to do than before: longer
+/// than the waits after failures.
 const SETTLE: Duration = Duration::from_secs(90);
 
 /// How long leases last here.
@@ -45,9 +52,8 @@ const LEASE: Duration = Duration::from_millis(1500);
 /// Share of PostgreSQL's commits whose answer is lost.
 const LOST_COMMITS: f64 = 0.03;
 
-/// Events that every service has to take in the end.
-const LAST: usize = 5;
-const LAST_ID: &str = "last-";
+/// Topic of what handlers emit.
+const EVENTS: &str = "hookyard-events";
 
 /// Topic that gets a copy of every dead letter.
 const DEAD_LETTERS: &str = "hookyard-dead-letters";
@@ -100,12 +106,16 @@ struct Field {
     siege: Siege,
     plan: Plan,
     rows: Vec<rows::Planned>,
+    calm: Calm,
     sandbox: Sandbox,
     fleet: Fleet,
     ground: Ground,
     store: Store,
     deaths: usize,
     sleeps: usize,
+    /// How long it took from the last fault until everything had settled.
+    settled_in: Duration,
+    looked: Looked,
 }
 
 /// Plays a history and says whether the rules held.
@@ -138,8 +148,9 @@ pub(super) async fn run(siege: Siege, paint: Paint) -> Result<ExitCode, BoxError
 impl Field {
     async fn take(siege: Siege) -> Result<Self, BoxError> {
         let rows = siege.events / ROW_EVERY;
-        let plan = Plan::draw_at(siege.events - rows, siege.seed, RATE);
+        let mut plan = Plan::draw_at(siege.events - rows, siege.seed, RATE);
         let rows = rows::draw(usize::try_from(rows)?, siege.span(), siege.seed);
+        let calm = Calm::prepare(&mut plan, siege.instances, siege.seed);
         let ground = Ground::take(&siege.database).await?;
         let sandbox = Sandbox::builder()
             .variable("DATABASE_URL", ground.url.clone())
@@ -150,6 +161,7 @@ impl Field {
             .variable("POLL_INTERVAL_MS", "300")
             .variable("MAX_RETRIES", "30")
             .variable("RETRY_OWNER", siege.retry_owner())
+            .variable("EVENTS_TOPIC", EVENTS)
             .variable("DEAD_LETTER_TOPIC", DEAD_LETTERS)
             .start()
             .await?;
@@ -166,12 +178,15 @@ impl Field {
             siege,
             plan,
             rows,
+            calm,
             sandbox,
             fleet,
             ground,
             store,
             deaths: 0,
             sleeps: 0,
+            settled_in: Duration::ZERO,
+            looked: Looked::default(),
         })
     }
 
@@ -180,7 +195,7 @@ impl Field {
             "chaos: seed {}, {} pushed events ({} poison) and {} rows, {} services, {} kills, \
              retries by {}",
             self.siege.seed,
-            self.plan.events.len(),
+            self.siege.events - self.siege.events / ROW_EVERY,
             self.plan.poison(),
             self.rows.len(),
             self.siege.instances,
@@ -210,17 +225,19 @@ impl Field {
             line.cut_at_random(CutAfter::Commit, LOST_COMMITS, seed);
         }
         let over = Cell::new(false);
+        let pace = Pace::start();
         let history = async {
-            let played = play(&self.plan, pusher);
-            let inserted = rows::insert(&self.rows, &self.store);
+            let played = play(&self.plan, pusher, &pace, BACKLOG);
+            let inserted = rows::insert(&self.rows, &self.store, &pace);
             let done = tokio::try_join!(played, inserted);
             over.set(true);
             done
         };
-        let (done, fought) = tokio::join!(history, force.fight(|| over.get()));
+        let (done, fought) = tokio::join!(history, force.fight(&pace, || over.get()));
         done?;
         fought?;
 
+        let peace = Instant::now();
         self.sandbox.chargebee().faults().stop();
         self.sandbox.hasura().faults().stop();
         self.sandbox.broker().faults().stop();
@@ -228,21 +245,20 @@ impl Field {
             line.cut_at_random(CutAfter::Commit, 0.0, seed);
         }
         force.recover().await?;
-        let settled = async {
-            pusher.idle().await;
-            // Where the database does not answer it is not known yet.
-            while !matches!(proof::owed(&self.store).await, Ok(owed) if owed.nothing()) {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        match tokio::time::timeout(SETTLE, settled).await {
-            Ok(()) => {}
-            Err(_) => verdict.lost.push(format!(
+        if !self.settles().await {
+            verdict.lost.push(format!(
                 "{} messages are still not acknowledged, or something is left over",
                 pusher.pending()
-            )),
+            ));
         }
-        verdict.idle.extend(self.last(&force).await?);
+        self.settled_in = peace.elapsed();
+        let scene = Scene {
+            plan: &self.plan,
+            sandbox: &self.sandbox,
+            store: &self.store,
+            force: &force,
+        };
+        self.looked = self.calm.play(&scene, verdict).await?;
         let well = force.dismiss().await?;
         if well < instances {
             verdict
@@ -253,50 +269,28 @@ impl Field {
         Ok(())
     }
 
-    /// Every service takes events as if nothing had been.
-    async fn last(&self, force: &Force<'_>) -> Result<Vec<String>, BoxError> {
-        let mut complaints = Vec::new();
-        let mut wanted = 0;
-        for (number, instance) in force.instances().enumerate() {
-            for event in 0..LAST {
-                let id = format!("{LAST_ID}{}-{number}-{event}", self.siege.seed);
-                let event = json!({
-                    "id": id, "created_at": "2026-03-02T09:15:04.201733",
-                    "trigger": {"name": "customers_events"},
-                    "table": {"schema": "public", "name": "customers"},
-                    "event": {"op": "DELETE", "data": {"old": {"id": id}, "new": null},
-                              "session_variables": null},
-                });
-                let data = STANDARD.encode(event.to_string());
-                let body = json!({"message": {"data": data, "messageId": id}});
-                let token = self.sandbox.token();
-                let answer = instance.push(&token, body.to_string()).await;
-                match answer.map(|answer| answer.status().as_u16()) {
-                    Ok(200) => wanted += 1,
-                    other => complaints.push(format!("{id}: answered {other:?}")),
+    /// Waits until nothing is left to do, as long as it becomes less.
+    async fn settles(&self) -> bool {
+        let (mut least, mut since) = (i64::MAX, Instant::now());
+        while since.elapsed() < SETTLE {
+            // Where the database does not answer it is not known yet.
+            if let Ok(owed) = proof::owed(&self.store).await {
+                let pending = i64::try_from(self.sandbox.pusher().pending()).unwrap_or(i64::MAX);
+                let left = pending.saturating_add(owed.sum());
+                if left == 0 {
+                    return true;
+                }
+                if left < least {
+                    (least, since) = (left, Instant::now());
                 }
             }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let published = || {
-            let all = self.emitted().into_iter();
-            all.filter(|out| attribute(out, "ce-causationid").starts_with(LAST_ID))
-                .count()
-        };
-        for _ in 0..500 {
-            if published() >= wanted {
-                return Ok(complaints);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        complaints.push(format!(
-            "{} of the last {wanted} were published",
-            published()
-        ));
-        Ok(complaints)
+        false
     }
 
     fn emitted(&self) -> Vec<Published> {
-        self.sandbox.broker().broker().published("hookyard-events")
+        self.sandbox.broker().broker().published(EVENTS)
     }
 
     /// Looks at everything that is left, and judges it.
@@ -304,11 +298,9 @@ impl Field {
         let broker = self.sandbox.broker().broker();
         let letters = broker.published(DEAD_LETTERS);
         let found = Found::look(&self.store, &self.emitted(), &letters).await?;
-        let rows: Vec<String> = self.rows.iter().map(|row| row.id.to_string()).collect();
-        let pushed = |out: &Published, name: &str| {
-            let id = attribute(out, name);
-            !id.starts_with(LAST_ID) && !rows.iter().any(|row| row == id)
-        };
+        let rows = || self.rows.iter().chain(&self.calm.rows);
+        let row_ids: HashSet<String> = rows().map(|row| row.id.to_string()).collect();
+        let pushed = |out: &Published, name: &str| !row_ids.contains(attribute(out, name));
         let (mut emitted, mut letters) = (self.emitted(), letters);
         emitted.retain(|out| pushed(out, "ce-causationid"));
         letters.retain(|out| {
@@ -323,11 +315,13 @@ impl Field {
             faults: self.faults(),
         };
         verdict.add(judge(&self.plan, &seen));
-        rows::judge(&self.rows, &found, verdict);
+        rows::judge(&rows().collect::<Vec<_>>(), &found, verdict);
         after::settled(&found, verdict);
         after::order(&found, verdict);
         after::reconcile(&self.plan, &found, verdict);
-        after::leaks(&self.fleet.logs(), &found, &self.secrets(), verdict);
+        let mut words = self.fleet.logs();
+        words.extend(self.looked.texts.iter().cloned());
+        after::leaks(&words, &found, &self.secrets(), verdict);
         verdict.vacuous.extend(self.vacuous());
         Ok(found)
     }
@@ -391,6 +385,14 @@ impl Field {
                 found.emitted.len(),
             ),
             ("dead letters", found.letters.len()),
+            (
+                "seconds from the last fault until all had settled",
+                usize_of(self.settled_in.as_secs()),
+            ),
+            (
+                "deliveries handed back in the calm at the end",
+                usize::try_from(self.looked.handed_back).unwrap_or_default(),
+            ),
         ] {
             table.row(vec![what.into(), format!("{count:>7}").into()]);
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::after::Found;
+use super::pace::Pace;
 use crate::cli::dev::oracle::Verdict;
 use crate::error::{BoxError, Class};
 use crate::store::Store;
@@ -93,15 +93,14 @@ impl Planned {
 }
 
 /// Inserts the rows in their own time; those of one user one after the other.
-pub(super) async fn insert(rows: &[Planned], store: &Store) -> Result<(), BoxError> {
-    let started = Instant::now();
+pub(super) async fn insert(rows: &[Planned], store: &Store, pace: &Pace) -> Result<(), BoxError> {
     let mut of_users: BTreeMap<Uuid, Vec<&Planned>> = BTreeMap::new();
     for row in rows {
         of_users.entry(row.user).or_default().push(row);
     }
     let inserts = of_users.into_values().map(|rows| async move {
         for row in rows {
-            tokio::time::sleep_until(started + row.at).await;
+            pace.reach(row.at).await;
             // The other service's own database is well; SQLite has one writer, and it waits.
             let slow = if store.is_postgres() {
                 row.slow
@@ -131,7 +130,7 @@ async fn insert_one(store: &Store, row: &NewRow, slow: Duration) -> Result<(), B
 
 /// Compares what came of the rows with what has to: each credited once, announced under one id, in
 /// order for each user.
-pub(super) fn judge(rows: &[Planned], found: &Found, verdict: &mut Verdict) {
+pub(super) fn judge(rows: &[&Planned], found: &Found, verdict: &mut Verdict) {
     let credited: HashMap<&str, i64> = found
         .credits
         .iter()
