@@ -14,11 +14,7 @@ impl Desk {
     pub async fn audit(&self, page: &Page) -> DeskResult<AuditPage> {
         let (limit, before) = (check::limit(page)?, check::cursor(page)?);
         let mut rows = audit::page(&self.store, before, limit + 1).await?;
-        let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-        if more {
-            rows.pop();
-        }
-        let next = rows.last().filter(|_| more).map(|row| row.seq.to_string());
+        let next = check::next(&mut rows, limit, |row| row.seq.to_string());
         let entries = rows.into_iter().map(|row| AuditEntry {
             seq: row.seq,
             at: spell(row.at),

@@ -9,7 +9,7 @@ use super::{
     By, DeadLetter, DeadLetterDetail, DeadLetterFilter, DeadLetterPage, Desk, DeskError,
     DeskResult, Discard, Discarded, Group, Page, Payload,
 };
-use crate::store::dead_letters::{self, COUNTED, DeadLetterRow, OriginalRow};
+use crate::store::dead_letters::{self, COUNTED, DeadLetterRow, OriginalRow, Wanted};
 use crate::store::{DeliveryNote, audit};
 
 /// Most groups of one answer.
@@ -28,11 +28,7 @@ impl Desk {
         let wanted = check::wanted(filter)?;
         let (limit, before) = (check::limit(page)?, check::cursor(page)?);
         let mut rows = dead_letters::page(&self.store, &wanted, before, limit + 1).await?;
-        let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-        if more {
-            rows.pop();
-        }
-        let next = rows.last().filter(|_| more).map(|row| row.seq.to_string());
+        let next = check::next(&mut rows, limit, |row| row.seq.to_string());
         let total = dead_letters::count_some(&self.store, &wanted).await?;
         Ok(DeadLetterPage {
             dead_letters: rows.into_iter().map(DeadLetter::from).collect(),
@@ -42,32 +38,62 @@ impl Desk {
         })
     }
 
-    /// Shows one dead letter; its original only `with_payload`.
+    /// Shows one dead letter, without any value of its event.
     ///
     /// # Errors
     /// [`DeskError`].
-    pub async fn dead_letter(&self, id: &str, with_payload: bool) -> DeskResult<DeadLetterDetail> {
-        let id = check::uuid("id", id)?;
-        let missing = || DeskError::NotFound("dead letter");
-        let row = dead_letters::by_id(&self.store, &id)
-            .await?
-            .ok_or_else(missing)?;
-        let original = dead_letters::original(&self.store, &id)
-            .await?
-            .ok_or_else(missing)?;
-        let runs = self.runs(&row.event_id).await?;
+    pub async fn dead_letter(&self, id: &str) -> DeskResult<DeadLetterDetail> {
+        let (row, original) = self.kept(&check::uuid("id", id)?).await?;
+        self.detail(row, original, false).await
+    }
+
+    /// Shows one dead letter with its original, and writes down who has seen it.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn dead_letter_with_payload(
+        &self,
+        id: &str,
+        by: &By,
+    ) -> DeskResult<DeadLetterDetail> {
+        let (row, original) = self.kept(&check::uuid("id", id)?).await?;
+        self.note("dead_letter.read", &row.id, by).await?;
+        self.detail(row, original, true).await
+    }
+
+    async fn detail(
+        &self,
+        row: DeadLetterRow,
+        original: OriginalRow,
+        with_payload: bool,
+    ) -> DeskResult<DeadLetterDetail> {
+        let mut runs = self.runs(&row.event_id).await?;
+        runs.retain(|run| row.handler.as_ref().is_none_or(|name| *name == run.handler));
+        let note = original.delivery.as_deref();
         Ok(DeadLetterDetail {
-            runs: runs
-                .into_iter()
-                .filter(|run| row.handler.as_ref().is_none_or(|name| *name == run.handler))
-                .collect(),
-            delivery: original
-                .delivery
-                .as_deref()
-                .map(|note| show_delivery(note, with_payload)),
+            runs,
+            delivery: note.map(|note| show_delivery(note, with_payload)),
             payload: with_payload.then(|| show_payload(original)),
             dead_letter: row.into(),
         })
+    }
+
+    /// Finds one dead letter and its bytes.
+    pub(super) async fn kept(&self, id: &str) -> DeskResult<(DeadLetterRow, OriginalRow)> {
+        let missing = || DeskError::NotFound("dead letter");
+        let row = dead_letters::by_id(&self.store, id).await?;
+        let original = dead_letters::original(&self.store, id).await?;
+        Ok((row.ok_or_else(missing)?, original.ok_or_else(missing)?))
+    }
+
+    /// Takes a choice of dead letters that are to be changed; one that is named must be there.
+    pub(super) async fn meant(&self, select: &DeadLetterFilter, all: bool) -> DeskResult<Wanted> {
+        let wanted = check::wanted_open(select, all)?;
+        if let [only] = wanted.ids.as_slice() {
+            let found = dead_letters::by_id(&self.store, only).await?;
+            found.ok_or(DeskError::NotFound("dead letter"))?;
+        }
+        Ok(wanted)
     }
 
     /// Groups dead letters by the reason of their failure, largest first, at most 1,000 groups.
@@ -97,7 +123,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`]; `Conflict` when there are more than were expected.
     pub async fn discard(&self, ask: &Discard, by: &By) -> DeskResult<Discarded> {
-        let wanted = check::wanted_open(&ask.select, false)?;
+        let wanted = self.meant(&ask.select, false).await?;
         let author = check::author(by)?;
         let expected = check::expected(ask.expected)?;
         let now = self.store.now();
@@ -178,20 +204,11 @@ fn show_delivery(note: &str, with_payload: bool) -> Value {
 }
 
 fn show_payload(row: OriginalRow) -> Payload {
-    let Some(bytes) = row.original else {
-        return Payload {
-            text: Some(row.payload),
-            base64: None,
-        };
+    let original = row.original.map(String::from_utf8);
+    let (text, base64) = match original {
+        None => (Some(row.payload), None),
+        Some(Ok(text)) => (Some(text), None),
+        Some(Err(error)) => (None, Some(STANDARD.encode(error.as_bytes()))),
     };
-    match String::from_utf8(bytes) {
-        Ok(text) => Payload {
-            text: Some(text),
-            base64: None,
-        },
-        Err(error) => Payload {
-            text: None,
-            base64: Some(STANDARD.encode(error.as_bytes())),
-        },
-    }
+    Payload { text, base64 }
 }

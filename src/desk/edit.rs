@@ -8,7 +8,7 @@ use super::check;
 use super::{By, Desk, DeskError, DeskResult, Edit, Edited, RunMode};
 use crate::event::{Event, derived_id, with_id};
 use crate::store::DeliveryNote;
-use crate::store::dead_letters::{self, DeadLetterRow, NewDeadLetter, OriginalRow, Wanted};
+use crate::store::dead_letters::{DeadLetterRow, NewDeadLetter, OriginalRow, Wanted};
 use crate::store::redrives::{self, Copied, NewRedrive, What};
 
 /// Longest accepted payload in bytes, Pub/Sub's own limit.
@@ -25,13 +25,7 @@ impl Desk {
         if ask.payload.len() > MAX_PAYLOAD {
             return Err(DeskError::invalid("payload", "is longer than 10 MB"));
         }
-        let missing = || DeskError::NotFound("dead letter");
-        let row = dead_letters::by_id(&self.store, &id)
-            .await?
-            .ok_or_else(missing)?;
-        let original = dead_letters::original(&self.store, &id)
-            .await?
-            .ok_or_else(missing)?;
+        let (row, original) = self.kept(&id).await?;
         if row.source == "outbox" {
             return Err(DeskError::Conflict {
                 code: "not_editable",

@@ -7,8 +7,8 @@ use super::check::{self, spell, spell_some};
 use super::dead_letters::more_than_expected;
 use super::{
     By, DeadLetter, Desk, DeskError, DeskResult, Page, Redrive, RedriveDetail, RedriveItem,
-    RedrivePreview, ReplayPreview, ReplayedEvent, ReplayedHandler, RunMode, Share, SideEffects,
-    StartRedrive, StartReplay,
+    RedrivePage, RedrivePreview, ReplayPreview, ReplayedEvent, ReplayedHandler, RunMode, Share,
+    SideEffects, StartRedrive, StartReplay,
 };
 use crate::event::derived_id;
 use crate::pipeline::HandlerInfo;
@@ -28,7 +28,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub async fn preview_redrive(&self, ask: &StartRedrive) -> DeskResult<RedrivePreview> {
-        let wanted = check::wanted_open(&ask.select, ask.all)?;
+        let wanted = self.meant(&ask.select, ask.all).await?;
         let pace = check::pace(ask.per_second)?;
         let summary = dead_letters::summary(&self.store, &wanted).await?;
         let sample = dead_letters::first(&self.store, &wanted, SAMPLE).await?;
@@ -52,7 +52,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`]; `Conflict` when there are more dead letters than were expected.
     pub async fn redrive(&self, ask: &StartRedrive, by: &By) -> DeskResult<Redrive> {
-        let wanted = check::wanted_open(&ask.select, ask.all)?;
+        let wanted = self.meant(&ask.select, ask.all).await?;
         let new = NewRedrive {
             id: self.id_of(ask.request_id.as_ref())?,
             query: json!({ "select": ask.select, "all": ask.all }).to_string(),
@@ -141,10 +141,13 @@ impl Desk {
     ///
     /// # Errors
     /// [`DeskError`].
-    pub async fn redrives(&self, page: &Page) -> DeskResult<Vec<Redrive>> {
-        let before = check::time_cursor(page)?;
-        let rows = redrives::page(&self.store, before, check::limit(page)?).await?;
-        Ok(rows.into_iter().map(|row| self.shown(row)).collect())
+    pub async fn redrives(&self, page: &Page) -> DeskResult<RedrivePage> {
+        let (limit, before) = (check::limit(page)?, check::time_cursor(page)?);
+        let mut rows = redrives::page(&self.store, before, limit + 1).await?;
+        let cursor = |row: &RedriveRow| format!("{}.{}", row.created_at, row.id);
+        let next = check::next(&mut rows, limit, cursor);
+        let redrives = rows.into_iter().map(|row| self.shown(row)).collect();
+        Ok(RedrivePage { redrives, next })
     }
 
     /// Shows one redrive or replay.
@@ -274,18 +277,6 @@ impl RunMode {
             Self::IfNotDone => "if_not_done",
             Self::Force => "force",
         }
-    }
-}
-
-impl Redrive {
-    /// Returns the cursor of the page after this one.
-    pub fn cursor(&self) -> String {
-        let at = time::OffsetDateTime::parse(
-            &self.created_at,
-            &time::format_description::well_known::Rfc3339,
-        );
-        let micros = at.map_or(0, |at| at.unix_timestamp_nanos() / 1000);
-        format!("{micros}.{}", self.id)
     }
 }
 

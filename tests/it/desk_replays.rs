@@ -116,6 +116,7 @@ async fn x8_a_dry_run_has_no_effect(database: TestDatabase) {
             .redrives(&Page::default())
             .await
             .unwrap()
+            .redrives
             .is_empty()
     );
     assert!(

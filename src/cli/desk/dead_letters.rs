@@ -172,20 +172,16 @@ fn ink_of_status(status: &str) -> Ink {
 
 async fn show_one(args: &ShowArgs) -> Result<ExitCode, BoxError> {
     let desk = open()?;
-    let found = desk
-        .dead_letter(&args.id, args.payload)
-        .await
-        .map_err(told)?;
-    if args.payload {
+    let found = if args.payload {
         let by = By {
             actor: super::user(),
             reason: "payload looked at".to_owned(),
         };
-        let noted = desk
-            .note("dead_letter.read", &found.dead_letter.id, &by)
-            .await;
-        noted.map_err(told)?;
-    }
+        desk.dead_letter_with_payload(&args.id, &by).await
+    } else {
+        desk.dead_letter(&args.id).await
+    };
+    let found = found.map_err(told)?;
     show(args.form, &found, detail_for_people)
 }
 

@@ -41,7 +41,8 @@ pub(in super::super) struct EditArgs {
 pub(super) async fn edit(args: &EditArgs) -> Result<ExitCode, BoxError> {
     let by = args.change.by()?;
     let desk = open()?;
-    let found = desk.dead_letter(&args.id, true).await.map_err(told)?;
+    let found = desk.dead_letter_with_payload(&args.id, &by).await;
+    let found = found.map_err(told)?;
     let payload = found.payload.and_then(|payload| payload.text);
     let old = payload.unwrap_or_default();
     let new = match &args.file {

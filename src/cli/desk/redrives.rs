@@ -9,7 +9,9 @@ use super::watch::watch;
 use super::{Change, Form, open, show, told};
 use crate::cli::output::{Cell, Ink, Paint, Table};
 use crate::cli::prompt;
-use crate::desk::{AuditEntry, AuditPage, Page, Redrive, RedriveDetail, RunMode, SideEffects};
+use crate::desk::{
+    AuditEntry, AuditPage, Page, Redrive, RedriveDetail, RedrivePage, RunMode, SideEffects,
+};
 use crate::error::BoxError;
 
 /// How many events that did not end well are shown.
@@ -79,10 +81,7 @@ pub(in super::super) async fn redrives(command: RedrivesCommand) -> Result<ExitC
     match command {
         RedrivesCommand::List(args) => {
             let found = open()?.redrives(&args.page()).await.map_err(told)?;
-            let answer = serde_json::json!({"redrives": found});
-            show(args.form, &answer, |_, paint| {
-                list_for_people(&found, paint)
-            })
+            show(args.form, &found, list_for_people)
         }
         RedrivesCommand::Show(args) => {
             let desk = open()?;
@@ -114,14 +113,14 @@ fn ended(redrive: &Redrive) -> i64 {
     redrive.done + redrive.failed + redrive.skipped
 }
 
-fn list_for_people(redrives: &[Redrive], paint: Paint) -> String {
-    if redrives.is_empty() {
+fn list_for_people(page: &RedrivePage, paint: Paint) -> String {
+    if page.redrives.is_empty() {
         return "no redrives\n".to_owned();
     }
     let mut table = Table::new(&[
         "ID", "BEGUN", "KIND", "STATE", "DONE", "FAILED", "SKIPPED", "OF", "BY", "WHY",
     ]);
-    for redrive in redrives {
+    for redrive in &page.redrives {
         let failed = if redrive.failed > 0 {
             Ink::Red
         } else {
@@ -140,7 +139,13 @@ fn list_for_people(redrives: &[Redrive], paint: Paint) -> String {
             cut(&redrive.reason, 40).into(),
         ]);
     }
-    table.render(paint)
+    table.render(paint) + &go_on(page.next.as_ref(), paint)
+}
+
+/// Says how to see the next page, where there is one.
+fn go_on(next: Option<&String>, paint: Paint) -> String {
+    let line = next.map(|next| format!("\ngo on with --cursor {}\n", safe(next)));
+    line.map_or_else(String::new, |line| paint.ink(Ink::Dim, &line))
 }
 
 fn kind(redrive: &Redrive) -> &'static str {
@@ -257,12 +262,7 @@ fn audit_for_people(page: &AuditPage, paint: Paint) -> String {
             Cell::new(Ink::Dim, detail_of(entry)),
         ]);
     }
-    let mut out = table.render(paint);
-    if let Some(next) = &page.next {
-        let line = format!("\ngo on with --cursor {}\n", safe(next));
-        out.push_str(&paint.ink(Ink::Dim, &line));
-    }
-    out
+    table.render(paint) + &go_on(page.next.as_ref(), paint)
 }
 
 fn detail_of(entry: &AuditEntry) -> String {

@@ -238,6 +238,15 @@ pub struct Redrive {
     pub in_hand: bool,
 }
 
+/// A page of redrives and replays, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RedrivePage {
+    /// The redrives.
+    pub redrives: Vec<Redrive>,
+    /// Cursor of the next page.
+    pub next: Option<String>,
+}
+
 /// One event of a redrive.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RedriveItem {
