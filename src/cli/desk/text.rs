@@ -78,6 +78,19 @@ impl Facts {
         self
     }
 
+    /// Adds from when to when something was, if there is any.
+    pub(super) fn span(
+        &mut self,
+        name: &'static str,
+        first: Option<&String>,
+        last: Option<&String>,
+    ) -> &mut Self {
+        if let (Some(first), Some(last)) = (first, last) {
+            self.add(name, format!("{} to {}", time(first), time(last)));
+        }
+        self
+    }
+
     /// Renders them, each line indented by two spaces.
     pub(super) fn render(&self, paint: Paint) -> String {
         let width = self.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
