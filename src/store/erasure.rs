@@ -163,7 +163,7 @@ fn mention(
             } else {
                 " OR instr("
             });
-            sql.push(column);
+            sql.push(*column);
             sql.with(", CAST(? AS TEXT)) > 0", words(&spelling));
         }
         if let Some(column) = bytes {

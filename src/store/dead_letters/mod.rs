@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
+pub(super) use find::decided;
 pub use find::{
     COUNTED, DeadLetterRow, GroupRow, OriginalRow, Summary, Wanted, by_id, close, count_some,
     discard, first, groups, of_event, original, page, summary,

@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use super::super::find::{Conditions, Sql, list, number, words};
+use super::super::find::{Conditions, Sql, Text, list, number, text};
 use super::super::{Micros, Store, timestamp};
 use crate::error::Result;
 
@@ -49,23 +49,12 @@ pub struct EventsSummary {
     pub event_types: Vec<(String, i64)>,
 }
 
-/// When a row was made.
-macro_rules! created {
-    (postgres) => {
-        "COALESCE((extract(epoch FROM created_at) * 1000000)::BIGINT, 0)"
-    };
-    (sqlite) => {
-        "COALESCE(CAST(ROUND((julianday(created_at) - 2440587.5) * 86400000) AS INTEGER) * 1000, 0)"
-    };
-}
-
 impl WantedEvents {
-    pub(super) fn conditions(&self, is_postgres: bool) -> Conditions {
+    pub(super) fn conditions(&self) -> Conditions {
         let mut all = Conditions::default();
-        let either = |postgres, sqlite| if is_postgres { postgres } else { sqlite };
         all.plain("processed");
         if !self.ids.is_empty() {
-            let ids = either(
+            let ids = Text::each(
                 "id IN (SELECT CASE WHEN value ~ \
                  '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN CAST(value AS UUID) END \
                  FROM jsonb_array_elements_text(CAST(? AS JSONB)) UNION SELECT e.id FROM \
@@ -77,16 +66,13 @@ impl WantedEvents {
             all.and(ids, list(&self.ids));
         }
         all.and_text("event_type = ?", self.event_type.as_deref());
-        let aggregate = either("aggregate_id = CAST(? AS UUID)", "aggregate_id = ?");
-        all.and_text(aggregate, self.aggregate_id.as_deref());
-        if let Some(since) = self.since {
-            let text = either("created_at >= CAST(? AS TIMESTAMPTZ)", "created_at >= ?");
-            all.and(text, words(&timestamp(since)));
-        }
-        if let Some(until) = self.until {
-            let text = either("created_at < CAST(? AS TIMESTAMPTZ)", "created_at < ?");
-            all.and(text, words(&timestamp(until)));
-        }
+        all.and_text(text!("aggregate_id = " uuid), self.aggregate_id.as_deref());
+        let since = self.since.map(timestamp);
+        let after = Text::each("created_at >= CAST(? AS TIMESTAMPTZ)", "created_at >= ?");
+        all.and_text(after, since.as_deref());
+        let until = self.until.map(timestamp);
+        let before = Text::each("created_at < CAST(? AS TIMESTAMPTZ)", "created_at < ?");
+        all.and_text(before, until.as_deref());
         all
     }
 }
@@ -100,21 +86,11 @@ pub async fn first_events(
     wanted: &WantedEvents,
     limit: i64,
 ) -> Result<Vec<EventRow>> {
-    let mut sql = Sql::of(
-        store.is_postgres(),
-        concat!(
-            "SELECT CAST(id AS TEXT) AS id, event_type, CAST(aggregate_id AS TEXT) AS \
-             aggregate_id, status, ",
-            created!(postgres),
-            " AS created FROM events"
-        ),
-        concat!(
-            "SELECT id, event_type, aggregate_id, status, ",
-            created!(sqlite),
-            " AS created FROM events"
-        ),
-    );
-    sql.part(&wanted.conditions(store.is_postgres()));
+    let mut sql = Sql::new(text!(
+        "SELECT CAST(id AS TEXT) AS id, event_type, CAST(aggregate_id AS TEXT) AS aggregate_id, \
+         status, COALESCE(" ["created_at"] ", 0) AS created FROM events"
+    ));
+    sql.part(&wanted.conditions());
     sql.with(" ORDER BY created_at, seq LIMIT ?", number(limit));
     sql.all(store).await
 }
@@ -124,24 +100,11 @@ pub async fn first_events(
 /// # Errors
 /// When the database is away.
 pub async fn events_summary(store: &Store, wanted: &WantedEvents) -> Result<EventsSummary> {
-    let conditions = wanted.conditions(store.is_postgres());
-    let mut all = Sql::of(
-        store.is_postgres(),
-        concat!(
-            "SELECT COUNT(*), MIN(",
-            created!(postgres),
-            "), MAX(",
-            created!(postgres),
-            ") FROM events"
-        ),
-        concat!(
-            "SELECT COUNT(*), MIN(",
-            created!(sqlite),
-            "), MAX(",
-            created!(sqlite),
-            ") FROM events"
-        ),
-    );
+    let conditions = wanted.conditions();
+    let mut all = Sql::new(text!(
+        "SELECT COUNT(*), MIN(COALESCE(" ["created_at"] ", 0)), MAX(COALESCE(" ["created_at"]
+         ", 0)) FROM events"
+    ));
     all.part(&conditions);
     let (count, first, last): (i64, Option<Micros>, Option<Micros>) =
         all.one(store).await?.unwrap_or_default();
