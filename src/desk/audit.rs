@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::check::{self, spell};
+use super::check;
 use super::{AuditEntry, AuditPage, By, Desk, DeskResult, Page};
-use crate::store::audit;
+use crate::store::{At, audit};
 
 impl Desk {
     /// Lists what was changed, newest first.
@@ -17,7 +17,7 @@ impl Desk {
         let next = check::next(&mut rows, limit, |row| row.seq.to_string());
         let entries = rows.into_iter().map(|row| AuditEntry {
             seq: row.seq,
-            at: spell(row.at),
+            at: At(row.at),
             actor: row.actor,
             action: row.action,
             target: row.target,

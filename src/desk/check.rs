@@ -5,10 +5,10 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::{By, DeadLetterFilter, DeskError, DeskResult, EventFilter, Page};
+use crate::store::Micros;
 use crate::store::audit::Author;
 use crate::store::dead_letters::Wanted;
 use crate::store::redrives::WantedEvents;
-use crate::store::{Micros, timestamp};
 
 /// Longest accepted list of ids.
 const MAX_IDS: usize = 1_000;
@@ -236,14 +236,4 @@ pub(super) fn wanted_events(filter: &EventFilter, uuids: bool) -> DeskResult<Wan
         since: time("since", filter.since.as_ref())?,
         until: time("until", filter.until.as_ref())?,
     })
-}
-
-/// Spells a time.
-pub(super) fn spell(at: Micros) -> String {
-    timestamp(at)
-}
-
-/// Spells a time that may not be set.
-pub(super) fn spell_some(at: Option<Micros>) -> Option<String> {
-    at.map(timestamp)
 }

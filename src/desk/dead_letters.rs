@@ -4,13 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::check::{self, spell, spell_some};
+use super::check;
 use super::{
     By, DeadLetter, DeadLetterDetail, DeadLetterFilter, DeadLetterPage, Desk, DeskError,
     DeskResult, Discard, Discarded, Group, Page, Payload,
 };
-use crate::store::dead_letters::{self, COUNTED, DeadLetterRow, OriginalRow, Wanted};
-use crate::store::{DeliveryNote, audit};
+use crate::store::dead_letters::{self, COUNTED, OriginalRow, Wanted};
+use crate::store::{At, DeliveryNote, audit};
 
 /// Most groups of one answer.
 const MAX_GROUPS: i64 = 1_000;
@@ -31,7 +31,7 @@ impl Desk {
         let next = check::next(&mut rows, limit, |row| row.seq.to_string());
         let total = dead_letters::count_some(&self.store, &wanted).await?;
         Ok(DeadLetterPage {
-            dead_letters: rows.into_iter().map(DeadLetter::from).collect(),
+            dead_letters: rows,
             total: total.min(COUNTED),
             total_is_more: total > COUNTED,
             next,
@@ -63,7 +63,7 @@ impl Desk {
 
     async fn detail(
         &self,
-        row: DeadLetterRow,
+        row: DeadLetter,
         original: OriginalRow,
         with_payload: bool,
     ) -> DeskResult<DeadLetterDetail> {
@@ -74,12 +74,12 @@ impl Desk {
             runs,
             delivery: note.map(|note| show_delivery(note, with_payload)),
             payload: with_payload.then(|| show_payload(original)),
-            dead_letter: row.into(),
+            dead_letter: row,
         })
     }
 
     /// Finds one dead letter and its bytes.
-    pub(super) async fn kept(&self, id: &str) -> DeskResult<(DeadLetterRow, OriginalRow)> {
+    pub(super) async fn kept(&self, id: &str) -> DeskResult<(DeadLetter, OriginalRow)> {
         let missing = || DeskError::NotFound("dead letter");
         let row = dead_letters::by_id(&self.store, id).await?;
         let original = dead_letters::original(&self.store, id).await?;
@@ -102,20 +102,7 @@ impl Desk {
     /// [`DeskError`].
     pub async fn groups(&self, filter: &DeadLetterFilter) -> DeskResult<Vec<Group>> {
         let wanted = check::wanted(filter)?;
-        let groups = dead_letters::groups(&self.store, &wanted, MAX_GROUPS).await?;
-        let shown = groups.into_iter().map(|row| Group {
-            fingerprint: row.fingerprint,
-            handler: row.handler,
-            error_class: row.error_class,
-            error_code: row.error_code,
-            error_message: row.error_message,
-            event_type: row.event_type,
-            count: row.count,
-            first_at: spell(row.first),
-            last_at: spell(row.last),
-            newest_id: row.id,
-        });
-        Ok(shown.collect())
+        Ok(dead_letters::groups(&self.store, &wanted, MAX_GROUPS).await?)
     }
 
     /// Gives up dead letters; the note is the reason in `by`.
@@ -153,35 +140,6 @@ pub(super) fn more_than_expected() -> DeskError {
     }
 }
 
-impl From<DeadLetterRow> for DeadLetter {
-    fn from(row: DeadLetterRow) -> Self {
-        Self {
-            id: row.id,
-            status: row.status,
-            source: row.source,
-            event_id: row.event_id,
-            event_type: row.event_type,
-            handler: row.handler,
-            generation: row.generation,
-            error_class: row.error_class,
-            error_code: row.error_code,
-            error_message: row.error_message,
-            retry_count: row.retry_count,
-            fingerprint: row.fingerprint,
-            first_at: spell(row.first_at),
-            kept_at: spell(row.kept),
-            message_id: row.message_id,
-            correlation_id: row.correlation_id,
-            trace_id: row.trace_id,
-            redrive_id: row.redrive_id,
-            decided_by: row.decided_by,
-            decided_at: spell_some(row.decided_at),
-            note: row.note.filter(|note| !note.is_empty()),
-            size_bytes: row.size,
-        }
-    }
-}
-
 /// Shows what came beside the bytes; what attributes say is the publisher's, and may be private.
 fn show_delivery(note: &str, with_payload: bool) -> Value {
     let note = DeliveryNote::parse(note);
@@ -195,7 +153,7 @@ fn show_delivery(note: &str, with_payload: bool) -> Value {
         .collect();
     json!({
         "message_id": note.message_id,
-        "publish_time": spell_some(note.publish_time),
+        "publish_time": note.publish_time.map(At),
         "attempt": note.attempt,
         "ordering_key": note.ordering_key.filter(|_| with_payload),
         "subscription": note.subscription,

@@ -3,17 +3,17 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::check::{self, spell, spell_some};
+use super::check;
 use super::dead_letters::more_than_expected;
 use super::{
-    By, DeadLetter, Desk, DeskError, DeskResult, Page, Redrive, RedriveDetail, RedriveItem,
-    RedrivePage, RedrivePreview, ReplayPreview, ReplayedEvent, ReplayedHandler, RunMode, Share,
-    SideEffects, StartRedrive, StartReplay,
+    By, Desk, DeskError, DeskResult, Page, Redrive, RedriveDetail, RedriveItem, RedrivePage,
+    RedrivePreview, ReplayPreview, ReplayedHandler, RunMode, Share, SideEffects, StartRedrive,
+    StartReplay,
 };
 use crate::event::derived_id;
 use crate::pipeline::HandlerInfo;
 use crate::store::redrives::{self, Begun, Item, NewRedrive, RedriveRow, Refusal, What};
-use crate::store::{audit, dead_letters};
+use crate::store::{At, audit, dead_letters};
 
 /// Most events of one redrive or replay.
 const MOST: i64 = 1_000_000;
@@ -40,10 +40,10 @@ impl Desk {
             },
             handlers: shares(summary.handlers),
             event_types: shares(summary.event_types),
-            first_at: spell_some(summary.first),
-            last_at: spell_some(summary.last),
+            first_at: summary.first,
+            last_at: summary.last,
             seconds: seconds(summary.count, pace),
-            sample: sample.into_iter().map(DeadLetter::from).collect(),
+            sample,
         })
     }
 
@@ -81,19 +81,10 @@ impl Desk {
             count: summary.count,
             event_types: shares(summary.event_types),
             handlers,
-            first_at: spell_some(summary.first),
-            last_at: spell_some(summary.last),
+            first_at: summary.first,
+            last_at: summary.last,
             seconds: seconds(summary.count, pace),
-            sample: sample
-                .into_iter()
-                .map(|row| ReplayedEvent {
-                    id: row.id,
-                    event_type: row.event_type,
-                    aggregate_id: row.aggregate_id,
-                    created_at: spell(row.created),
-                    status: row.status,
-                })
-                .collect(),
+            sample,
         })
     }
 
@@ -264,8 +255,8 @@ impl Desk {
             state: row.state,
             actor: row.actor,
             reason: row.reason,
-            created_at: spell(row.created_at),
-            updated_at: spell(row.updated_at),
+            created_at: At(row.created_at),
+            updated_at: At(row.updated_at),
         }
     }
 }
@@ -287,7 +278,7 @@ impl From<Item> for RedriveItem {
             outcome: item.outcome.unwrap_or_else(|| "running".to_owned()),
             reason: item.reason.filter(|reason| !reason.is_empty()),
             generation: item.generation,
-            at: spell(item.at),
+            at: At(item.at),
         }
     }
 }

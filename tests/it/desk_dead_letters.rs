@@ -361,13 +361,9 @@ async fn rows_that_another_service_wrote_are_shown_too(database: TestDatabase) {
         shown.dead_letter.event_id,
         "3f1c2d2e-0000-4000-8000-000000000002"
     );
-    assert_eq!(shown.dead_letter.first_at, "2026-01-05T10:00:00.000000Z");
-    assert!(
-        shown.dead_letter.kept_at.starts_with("20"),
-        "{}",
-        shown.dead_letter.kept_at
-    );
-    assert_ne!(&shown.dead_letter.kept_at[..4], "1970");
+    let (first_at, kept_at) = (shown.dead_letter.first_at, shown.dead_letter.kept_at);
+    assert_eq!(first_at.to_string(), "2026-01-05T10:00:00.000000Z");
+    assert!(kept_at.to_string().starts_with("20"), "{kept_at}");
     assert_eq!(shown.payload.unwrap().text.unwrap(), "{\"a\": 1}");
 }
 

@@ -79,7 +79,7 @@ fn preview_for_people(preview: &RedrivePreview, paint: Paint) -> String {
     facts
         .add("handlers", shares(&preview.handlers))
         .add("types", shares(&preview.event_types))
-        .span("kept", preview.first_at.as_ref(), preview.last_at.as_ref());
+        .span("kept", preview.first_at, preview.last_at);
     if preview.done_since > 0 {
         let text = format!("{}, which are skipped", preview.done_since);
         facts.add("done since", text);

@@ -128,7 +128,7 @@ fn list_for_people(page: &RedrivePage, paint: Paint) -> String {
         };
         table.row(vec![
             safe(&redrive.id).into(),
-            Cell::new(Ink::Dim, time(&redrive.created_at)),
+            Cell::new(Ink::Dim, time(redrive.created_at)),
             kind(redrive).into(),
             state(redrive),
             redrive.done.to_string().into(),
@@ -178,8 +178,8 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
         (state, _) => state,
     };
     let end = match redrive.state.as_str() {
-        "running" => format!("{words}, last moved {}", time(&redrive.updated_at)),
-        _ => format!("{}, {}", safe(words), time(&redrive.updated_at)),
+        "running" => format!("{words}, last moved {}", time(redrive.updated_at)),
+        _ => format!("{}, {}", safe(words), time(redrive.updated_at)),
     };
     facts
         .add("state", end)
@@ -194,7 +194,7 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
             ),
         )
         .add("pace", format!("{} per second", redrive.per_second))
-        .add("begun", time(&redrive.created_at))
+        .add("begun", time(redrive.created_at))
         .add("by", safe(&redrive.actor))
         .add("because", safe(&redrive.reason))
         .maybe("handler", redrive.handler.as_ref());
@@ -220,7 +220,7 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
         for item in detail.problems.iter().take(SHOWN) {
             table.row(vec![
                 safe(&item.id).into(),
-                Cell::new(Ink::Dim, time(&item.at)),
+                Cell::new(Ink::Dim, time(item.at)),
                 Cell::new(Ink::Red, safe(&item.outcome)),
                 item.reason
                     .as_ref()
@@ -254,7 +254,7 @@ fn audit_for_people(page: &AuditPage, paint: Paint) -> String {
     let mut table = Table::new(&["AT", "WHO", "DID", "TO", "WHY", "DETAIL"]);
     for entry in &page.entries {
         table.row(vec![
-            Cell::new(Ink::Dim, time(&entry.at)),
+            Cell::new(Ink::Dim, time(entry.at)),
             cut(&entry.actor, 30).into(),
             safe(&entry.action).into(),
             cut(&entry.target, 48).into(),

@@ -83,7 +83,7 @@ fn for_people(preview: &ReplayPreview, paint: Paint) -> String {
     let mut facts = Facts::default();
     facts
         .add("types", shares(&preview.event_types))
-        .span("made", preview.first_at.as_ref(), preview.last_at.as_ref())
+        .span("made", preview.first_at, preview.last_at)
         .add("takes about", short(preview.seconds));
     for handler in &preview.handlers {
         let name = safe(&handler.handler);
@@ -100,7 +100,7 @@ fn for_people(preview: &ReplayPreview, paint: Paint) -> String {
     for event in &preview.sample {
         table.row(vec![
             safe(&event.id).into(),
-            Cell::new(Ink::Dim, time(&event.created_at)),
+            Cell::new(Ink::Dim, time(event.created_at)),
             cut(&event.event_type, 40).into(),
             or_dash(event.aggregate_id.as_ref()).into(),
             safe(&event.status).into(),

@@ -109,7 +109,7 @@ fn for_people(status: &Status, all_lanes: bool, paint: Paint) -> String {
     let mut out = format!(
         "{}  {}\n{}",
         paint.ink(Ink::Bold, status.database),
-        paint.ink(Ink::Dim, &time(&status.now)),
+        paint.ink(Ink::Dim, &time(status.now)),
         facts.render(paint)
     );
     let odd = |lane: &&LaneStatus| {
@@ -172,7 +172,7 @@ fn table(lanes: &[&LaneStatus], paint: Paint) -> String {
             lane.waiting.to_string().into(),
             Cell::new(old, age),
             Cell::new(failures, lane.failures.to_string()),
-            time_or_dash(lane.paused_until.as_ref()).into(),
+            time_or_dash(lane.paused_until).into(),
             holder.into(),
         ]);
     }

@@ -1,9 +1,10 @@
 //! Dead letters looked for.
 
+use serde::Serialize;
 use sqlx::FromRow;
 
 use super::super::find::{BY_ID, Conditions, Sql, Text, list, number, text, words};
-use super::super::{Micros, Store, Tx};
+use super::super::{At, Micros, Store, Tx};
 use crate::error::Result;
 
 /// Counts in lists stop here.
@@ -38,80 +39,81 @@ pub struct Wanted {
     pub until: Option<Micros>,
 }
 
-/// A dead letter without its bytes.
-#[derive(Debug, Clone, FromRow)]
-pub struct DeadLetterRow {
+/// A failed event that will not be tried again by itself. Holds no value of the event.
+#[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
+pub struct DeadLetter {
     /// Its number, in the order of keeping.
+    #[serde(skip)]
     pub seq: i64,
     /// Its id.
     pub id: String,
-    /// `open`, `redriven`, `discarded`.
+    /// `open`, `redriven` or `discarded`.
     pub status: String,
-    /// Where it came from.
+    /// `push`, `events`, `subscription` or `outbox`.
     pub source: String,
-    /// The event.
+    /// Id of the event.
     pub event_id: String,
-    /// The event's type.
+    /// The event type, empty when the delivery could not be decoded.
     pub event_type: String,
-    /// The handler.
+    /// The handler that failed; none when it did not come so far.
     pub handler: Option<String>,
-    /// Which run failed.
+    /// Which run failed: 0 the first, more after redrives and replays.
     pub generation: i32,
-    /// The error's class.
+    /// `transient` or `permanent`.
     pub error_class: String,
-    /// The error's code.
+    /// Machine-readable.
     pub error_code: String,
-    /// The error's message.
+    /// For people.
     pub error_message: String,
     /// How often it was tried.
     pub retry_count: i32,
-    /// The group.
+    /// The group it belongs to.
     pub fingerprint: String,
-    /// When the event was made.
-    pub first_at: Micros,
+    /// When the event was made or first seen.
+    pub first_at: At,
     /// When it was given up.
-    pub kept: Micros,
+    pub kept_at: At,
     /// Pub/Sub's id of the message.
     pub message_id: Option<String>,
     /// Correlation id.
     pub correlation_id: Option<String>,
     /// Trace id.
     pub trace_id: Option<String>,
-    /// The redrive that has it in hand.
+    /// The redrive that has it in hand, or had.
     pub redrive_id: Option<String>,
     /// Who decided.
     pub decided_by: Option<String>,
-    /// When.
-    pub decided_at: Option<Micros>,
-    /// What was noted.
+    /// When it was decided.
+    pub decided_at: Option<At>,
+    /// What was noted with it.
     pub note: Option<String>,
-    /// Length of the original.
-    pub size: i64,
+    /// Length of the original in bytes.
+    pub size_bytes: i64,
 }
 
-/// Dead letters of one kind of failure.
-#[derive(Debug, Clone, FromRow)]
-pub struct GroupRow {
-    /// The group.
+/// Dead letters that failed for one reason.
+#[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
+pub struct Group {
+    /// Names the group in a [`Wanted`].
     pub fingerprint: String,
-    /// How many.
-    pub count: i64,
-    /// When the oldest was kept.
-    pub first: Micros,
-    /// When the newest was kept.
-    pub last: Micros,
-    /// The newest one's id.
-    pub id: String,
-    /// The newest one's handler.
+    /// The handler.
     pub handler: Option<String>,
-    /// The newest one's event type.
-    pub event_type: String,
-    /// The error's class.
+    /// `transient` or `permanent`.
     pub error_class: String,
-    /// The error's code.
+    /// Machine-readable.
     pub error_code: String,
     /// The newest one's message.
     pub error_message: String,
+    /// The newest one's event type.
+    pub event_type: String,
+    /// How many.
+    pub count: i64,
+    /// When the oldest was kept.
+    pub first_at: At,
+    /// When the newest was kept.
+    pub last_at: At,
+    /// The newest one's id.
+    pub newest_id: String,
 }
 
 /// What is needed to run a dead letter again.
@@ -129,9 +131,9 @@ const SELECT: Text = text!(
     "SELECT seq, CAST(id AS TEXT) AS id, status, source, \
      COALESCE(event_key, CAST(event_id AS TEXT)) AS event_id, event_type, handler, generation, \
      error_class, error_code, error_message, retry_count, fingerprint, \
-     COALESCE(" ["original_created_at"] ", 0) AS first_at, " kept " AS kept, message_id, \
-     correlation_id, trace_id, redrive_id, decided_by, decided_at, note, \
-     CAST(COALESCE(octet_length(original), octet_length(CAST(payload AS TEXT))) AS BIGINT) AS size \
+     COALESCE(" ["original_created_at"] ", 0) AS first_at, " kept " AS kept_at, message_id, \
+     correlation_id, trace_id, redrive_id, decided_by, decided_at, NULLIF(note, '') AS note, \
+     CAST(COALESCE(octet_length(original), octet_length(CAST(payload AS TEXT))) AS BIGINT) AS size_bytes \
      FROM event_dead_letters"
 );
 
@@ -183,7 +185,7 @@ pub async fn page(
     wanted: &Wanted,
     before: Option<i64>,
     limit: i64,
-) -> Result<Vec<DeadLetterRow>> {
+) -> Result<Vec<DeadLetter>> {
     let mut conditions = wanted.conditions();
     conditions.and_number("seq < ?", before);
     let mut sql = Sql::new(SELECT);
@@ -196,7 +198,7 @@ pub async fn page(
 ///
 /// # Errors
 /// When the database is away.
-pub async fn first(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<DeadLetterRow>> {
+pub async fn first(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<DeadLetter>> {
     let mut sql = Sql::new(SELECT);
     sql.part(&wanted.conditions());
     sql.with(" ORDER BY seq LIMIT ?", number(limit));
@@ -219,11 +221,11 @@ pub async fn count_some(store: &Store, wanted: &Wanted) -> Result<i64> {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn groups(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<GroupRow>> {
+pub async fn groups(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<Group>> {
     let mut sql = Sql::new(text!(
-        "SELECT g.fingerprint, g.count, g.first, g.last, CAST(d.id AS TEXT) AS id, d.handler, \
+        "SELECT g.fingerprint, g.count, g.first_at, g.last_at, CAST(d.id AS TEXT) AS newest_id, d.handler, \
          d.event_type, d.error_class, d.error_code, d.error_message FROM (SELECT fingerprint, \
-         COUNT(*) AS count, MIN(" kept ") AS first, MAX(" kept ") AS last, MAX(seq) AS newest \
+         COUNT(*) AS count, MIN(" kept ") AS first_at, MAX(" kept ") AS last_at, MAX(seq) AS newest \
          FROM event_dead_letters"
     ));
     sql.part(&wanted.conditions());
@@ -243,9 +245,9 @@ pub struct Summary {
     /// How many of them have ended well since.
     pub done_since: i64,
     /// When the oldest was kept.
-    pub first: Option<Micros>,
+    pub first: Option<At>,
     /// When the newest was kept.
-    pub last: Option<Micros>,
+    pub last: Option<At>,
     /// By handler, largest first.
     pub handlers: Vec<(String, i64)>,
     /// By event type, largest first.
@@ -265,7 +267,7 @@ pub async fn summary(store: &Store, wanted: &Wanted) -> Result<Summary> {
         sql
     };
     let all = text!("SELECT COUNT(*), MIN(" kept "), MAX(" kept ") FROM event_dead_letters");
-    let (count, first, last): (i64, Option<Micros>, Option<Micros>) =
+    let (count, first, last): (i64, Option<At>, Option<At>) =
         counted(all, "").one(store).await?.unwrap_or_default();
     let by_handler = counted(
         "SELECT COALESCE(handler, '(none)'), COUNT(*) FROM event_dead_letters".into(),
@@ -297,7 +299,7 @@ pub async fn summary(store: &Store, wanted: &Wanted) -> Result<Summary> {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn by_id(store: &Store, id: &str) -> Result<Option<DeadLetterRow>> {
+pub async fn by_id(store: &Store, id: &str) -> Result<Option<DeadLetter>> {
     let wanted = Wanted {
         ids: vec![id.to_owned()],
         ..Wanted::default()
@@ -309,7 +311,7 @@ pub async fn by_id(store: &Store, id: &str) -> Result<Option<DeadLetterRow>> {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn of_event(store: &Store, event_id: &str) -> Result<Vec<DeadLetterRow>> {
+pub async fn of_event(store: &Store, event_id: &str) -> Result<Vec<DeadLetter>> {
     let wanted = Wanted {
         event_id: Some(event_id.to_owned()),
         ..Wanted::default()

@@ -1,9 +1,10 @@
 //! Processed events looked for, to be run again.
 
+use serde::Serialize;
 use sqlx::FromRow;
 
 use super::super::find::{Conditions, Sql, Text, list, number, text};
-use super::super::{Micros, Store, timestamp};
+use super::super::{At, Micros, Store, timestamp};
 use crate::error::Result;
 
 /// Which processed events; everything given has to hold.
@@ -21,17 +22,17 @@ pub struct WantedEvents {
     pub until: Option<Micros>,
 }
 
-/// A processed event, for a preview.
-#[derive(Debug, Clone, FromRow)]
-pub struct EventRow {
-    /// The row's id.
+/// An event in a replay.
+#[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
+pub struct ReplayedEvent {
+    /// Its id.
     pub id: String,
     /// Its type.
     pub event_type: String,
     /// Its aggregate.
     pub aggregate_id: Option<String>,
     /// When it was made.
-    pub created: Micros,
+    pub created_at: At,
     /// How it ended.
     pub status: String,
 }
@@ -42,9 +43,9 @@ pub struct EventsSummary {
     /// How many.
     pub count: i64,
     /// When the oldest was made.
-    pub first: Option<Micros>,
+    pub first: Option<At>,
     /// When the newest was made.
-    pub last: Option<Micros>,
+    pub last: Option<At>,
     /// By type, largest first.
     pub event_types: Vec<(String, i64)>,
 }
@@ -85,10 +86,10 @@ pub async fn first_events(
     store: &Store,
     wanted: &WantedEvents,
     limit: i64,
-) -> Result<Vec<EventRow>> {
+) -> Result<Vec<ReplayedEvent>> {
     let mut sql = Sql::new(text!(
         "SELECT CAST(id AS TEXT) AS id, event_type, CAST(aggregate_id AS TEXT) AS aggregate_id, \
-         status, COALESCE(" ["created_at"] ", 0) AS created FROM events"
+         status, COALESCE(" ["created_at"] ", 0) AS created_at FROM events"
     ));
     sql.part(&wanted.conditions());
     sql.with(" ORDER BY created_at, seq LIMIT ?", number(limit));
@@ -106,7 +107,7 @@ pub async fn events_summary(store: &Store, wanted: &WantedEvents) -> Result<Even
          ", 0)) FROM events"
     ));
     all.part(&conditions);
-    let (count, first, last): (i64, Option<Micros>, Option<Micros>) =
+    let (count, first, last): (i64, Option<At>, Option<At>) =
         all.one(store).await?.unwrap_or_default();
     let mut types = Sql::new("SELECT event_type, COUNT(*) FROM events");
     types.part(&conditions);
