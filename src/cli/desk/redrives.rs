@@ -98,7 +98,7 @@ pub(in super::super) async fn redrives(command: RedrivesCommand) -> Result<ExitC
             prompt::confirm(&format!("stop {id}?"), args.change.yes)?;
             let stopped = desk.abort(&args.id, &by).await.map_err(told)?;
             show(args.form, &stopped, |stopped, _| {
-                let left = stopped.total - ended(stopped);
+                let left = stopped.total - stopped.ended();
                 format!(
                     "{} stopped; {left} of {} were left as they are\n",
                     safe(&stopped.id),
@@ -107,10 +107,6 @@ pub(in super::super) async fn redrives(command: RedrivesCommand) -> Result<ExitC
             })
         }
     }
-}
-
-fn ended(redrive: &Redrive) -> i64 {
-    redrive.done + redrive.failed + redrive.skipped
 }
 
 fn list_for_people(page: &RedrivePage, paint: Paint) -> String {
@@ -148,7 +144,8 @@ fn go_on(next: Option<&String>, paint: Paint) -> String {
     line.map_or_else(String::new, |line| paint.ink(Ink::Dim, &line))
 }
 
-fn kind(redrive: &Redrive) -> &'static str {
+/// What a redrive is called.
+pub(super) fn kind(redrive: &Redrive) -> &'static str {
     match redrive.kind.as_str() {
         "replay" => "replay",
         _ => "redrive",
@@ -187,7 +184,7 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
             "events",
             format!(
                 "{} of {}: {} done, {} skipped, {failed}",
-                ended(redrive),
+                redrive.ended(),
                 redrive.total,
                 redrive.done,
                 redrive.skipped

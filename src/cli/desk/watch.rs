@@ -98,6 +98,5 @@ fn leave(begun: &Redrive, form: Form) -> Result<ExitCode, BoxError> {
 }
 
 fn ended(redrive: &Redrive) -> u64 {
-    let ended = redrive.done + redrive.failed + redrive.skipped;
-    u64::try_from(ended).unwrap_or(0)
+    u64::try_from(redrive.ended()).unwrap_or(0)
 }

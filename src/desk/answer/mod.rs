@@ -154,6 +154,13 @@ pub struct Redrive {
     pub in_hand: bool,
 }
 
+impl Redrive {
+    /// How many events are over.
+    pub fn ended(&self) -> i64 {
+        self.done + self.failed + self.skipped
+    }
+}
+
 /// A page of redrives and replays, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RedrivePage {
