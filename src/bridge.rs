@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::routing::post;
@@ -11,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState, EdgeOptions};
-use crate::app::shutdown_signal;
+use crate::api::{self, ApiState};
+use crate::app::listen;
 use crate::brokers::{MemoryBroker, Publisher, PubsubBroker};
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::{BridgeRoleConfig, BusType};
@@ -28,7 +27,6 @@ pub struct Bridge {
     metrics: Arc<Metrics>,
     tracer: Tracer,
     clock: SharedClock,
-    stopping: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
@@ -85,7 +83,7 @@ impl BridgeBuilder {
             system: config.bus.bus_type.messaging_system(),
             refusals: Refusals::default(),
         };
-        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = CancellationToken::new();
         let api = ApiState {
             metrics: Arc::clone(&metrics),
             server: config.server.clone(),
@@ -94,8 +92,8 @@ impl BridgeBuilder {
             desk: None,
             handlers: Arc::new(|| json!({"handlers": []})),
             ready: {
-                let stopping = Arc::clone(&stopping);
-                Arc::new(move || match stopping.load(Ordering::Relaxed) {
+                let stop = stop.clone();
+                Arc::new(move || match stop.is_cancelled() {
                     true => Err("shutting down"),
                     false => Ok(()),
                 })
@@ -111,8 +109,7 @@ impl BridgeBuilder {
             metrics,
             tracer,
             clock,
-            stopping,
-            stop: CancellationToken::new(),
+            stop,
         })
     }
 }
@@ -142,13 +139,10 @@ impl Bridge {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn serve(self) -> Result<(), BoxError> {
-        let listen = self.config.server.listen;
-        let listener = TcpListener::bind(listen).await.map_err(|error| {
-            format!("cannot listen on {listen}: {error}; set PORT to a free port")
-        })?;
+        let listener = listen::bind(&self.config.server).await?;
         let running = self.start(listener)?;
         tracing::info!(address = %running.address, "bridge listening");
-        shutdown_signal().await?;
+        listen::until_told_to_stop(&running.bridge.config.server).await?;
         running.shutdown().await;
         Ok(())
     }
@@ -158,12 +152,8 @@ impl Bridge {
     /// # Errors
     /// When the listener's own address cannot be read.
     pub fn start(self, listener: TcpListener) -> Result<RunningBridge, BoxError> {
-        let address = listener.local_addr()?;
-        let options = EdgeOptions::from(&self.config.server);
-        let server = TaskTracker::new();
-        let served = api::serve(listener, self.router.clone(), options, self.stop.clone());
-        server.spawn(served);
-        server.close();
+        let (address, server) =
+            listen::start(listener, &self.router, &self.config.server, &self.stop)?;
         Ok(RunningBridge {
             address,
             bridge: self,
@@ -191,8 +181,6 @@ impl RunningBridge {
     pub async fn shutdown(self) {
         let Self { bridge, server, .. } = self;
         let grace = bridge.config.server.shutdown_grace;
-        tracing::info!(grace_ms = grace.as_millis() as u64, "shutting down");
-        bridge.stopping.store(true, Ordering::Relaxed);
         bridge.stop.cancel();
         let drain = async {
             server.wait().await;

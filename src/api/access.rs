@@ -1,15 +1,19 @@
 //! Who asks, and what he may do.
 
+use std::sync::Arc;
+
 use axum::Json;
+use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, CACHE_CONTROL};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::ApiState;
-use super::error::ApiError;
+use super::error::{ApiError, no_store};
 use crate::config::Access;
-use crate::desk::{By, DeskResult};
+use crate::desk::{By, DeskError, DeskResult};
 use crate::telemetry::RequestId;
 
 /// The header in which an operator's tool says for whom it acts.
@@ -28,12 +32,16 @@ pub(super) struct Caller {
     actor: String,
 }
 
-impl Caller {
-    /// Checks the token, before anything of the body is read.
-    ///
-    /// # Errors
-    /// 401, or 403 when there is no admin token at all.
-    pub(super) fn of(state: &ApiState, headers: &HeaderMap) -> Result<Self, ApiError> {
+/// Checks the token, before anything else of the request is looked at: 401, or 403 when there is no
+/// admin token at all.
+impl FromRequestParts<Arc<ApiState>> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ApiState>,
+    ) -> Result<Self, ApiError> {
+        let headers = &parts.headers;
         let request_id = RequestId::of(headers);
         if state.server.admin.is_closed() {
             return Err(ApiError::admin_closed(request_id));
@@ -51,7 +59,9 @@ impl Caller {
             actor,
         })
     }
+}
 
+impl Caller {
     /// Lets on whoever may change things.
     ///
     /// # Errors
@@ -97,14 +107,18 @@ impl Caller {
     ) -> Result<Response, ApiError> {
         match answer {
             Ok(answer) => Ok(self.finish((status, Json(answer)).into_response())),
-            Err(error) => Err(ApiError::of_desk(&error, self.request_id)),
+            Err(error) => Err(self.refused(&error)),
         }
+    }
+
+    /// Says what the desk refused.
+    pub(super) fn refused(&self, error: &DeskError) -> ApiError {
+        ApiError::of_desk(error, self.request_id.clone())
     }
 
     /// Puts on an answer what all of them carry.
     pub(super) fn finish(self, mut response: Response) -> Response {
-        let no_store = HeaderValue::from_static("no-store");
-        response.headers_mut().insert(CACHE_CONTROL, no_store);
+        no_store(&mut response);
         self.request_id.put(response.headers_mut());
         response
     }

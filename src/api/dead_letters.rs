@@ -1,175 +1,90 @@
 //! `/dead-letters`: what failed, and what is done about it.
 
-use std::sync::Arc;
-
-use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::response::Response;
-use http::{HeaderMap, StatusCode, Uri};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::access::Caller;
-use super::error::ApiError;
-use super::request::{Fields, Nothing, Query, change, segment};
-use super::{ApiState, DeskApi};
+use super::request::{Answer, Change, Id, Plan, Search};
 use crate::desk::{DeadLetterFilter, Discard, Edit, StartRedrive};
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Show {
-    payload: Option<bool>,
+    #[serde(default)]
+    payload: bool,
 }
 
 /// `GET /dead-letters`
-pub(super) async fn list(
-    State(state): State<Arc<ApiState>>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, ApiError> {
-    let caller = Caller::of(&state, &headers)?;
-    let desk = &DeskApi::of(&state, &caller)?.desk;
-    let mut query = Query::of(&uri, &caller.request_id)?;
-    let page = query.page()?;
-    let filter = query.rest()?;
-    let answer = desk.dead_letters(&filter, &page).await;
-    caller.answer(StatusCode::OK, answer)
+pub(super) async fn list(mut search: Search) -> Answer {
+    let page = search.query.page()?;
+    let (caller, desk, filter) = search.rest()?;
+    caller.answer(StatusCode::OK, desk.dead_letters(&filter, &page).await)
 }
 
 /// `GET /dead-letters/groups`
-pub(super) async fn groups(
-    State(state): State<Arc<ApiState>>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, ApiError> {
-    let caller = Caller::of(&state, &headers)?;
-    let desk = &DeskApi::of(&state, &caller)?.desk;
-    let filter = Query::of(&uri, &caller.request_id)?.rest()?;
+pub(super) async fn groups(search: Search) -> Answer {
+    let (caller, desk, filter) = search.rest()?;
     let groups = desk.groups(&filter).await;
-    let answer = groups.map(|groups| json!({"groups": groups}));
-    caller.answer(StatusCode::OK, answer)
+    caller.answer(StatusCode::OK, groups.map(|it| json!({"groups": it})))
 }
 
 /// `GET /dead-letters/{id}`; with `?payload=true` also the original, which is audited.
-pub(super) async fn show(
-    State(state): State<Arc<ApiState>>,
-    id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, ApiError> {
-    let caller = Caller::of(&state, &headers)?;
-    let id = segment(id, &caller)?;
-    let mut query = Query::of(&uri, &caller.request_id)?;
-    let show: Show = query.take(&["payload"])?;
-    let _nothing_else: Nothing = query.rest()?;
-    let payload = show.payload == Some(true);
-    if payload {
+pub(super) async fn show(search: Search, Id(id): Id) -> Answer {
+    let (caller, desk, Show { payload }) = search.rest()?;
+    let answer = if payload {
         caller.may_see_payloads()?;
-    }
-    let desk = &DeskApi::of(&state, &caller)?.desk;
-    let mut answer = desk.dead_letter(&id, payload).await;
-    if payload && answer.is_ok() {
         let by = caller.because("payload looked at");
-        if let Err(error) = desk.note("dead_letter.read", &id, &by).await {
-            answer = Err(error);
-        }
-    }
+        desk.dead_letter_with_payload(&id, &by).await
+    } else {
+        desk.dead_letter(&id).await
+    };
     caller.answer(StatusCode::OK, answer)
 }
 
 /// `POST /dead-letters/redrive`; with `dry_run` only tells what it would do.
-pub(super) async fn redrive(
-    State(state): State<Arc<ApiState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let caller = Caller::of(&state, &headers)?;
-    let mut fields = Fields::of(&state, &headers, body, &caller.request_id).await?;
-    let dry_run = fields.flag("dry_run")?;
-    if !dry_run {
-        caller.may_change()?;
+pub(super) async fn redrive(plan: Plan) -> Answer {
+    let (caller, desk, by, ask) = plan.read::<StartRedrive>()?;
+    match by {
+        None => caller.answer(StatusCode::OK, desk.preview_redrive(&ask).await),
+        Some(by) => caller.answer(StatusCode::ACCEPTED, desk.redrive(&ask, &by).await),
     }
-    let desk = &DeskApi::of(&state, &caller)?.desk;
-    if dry_run {
-        fields.drop_reason();
-        let ask: StartRedrive = fields.rest()?;
-        let answer = desk.preview_redrive(&ask).await;
-        return caller.answer(StatusCode::OK, answer);
-    }
-    let by = caller.because(fields.reason()?);
-    let ask: StartRedrive = fields.rest()?;
-    let answer = desk.redrive(&ask, &by).await;
-    caller.answer(StatusCode::ACCEPTED, answer)
 }
 
 /// `POST /dead-letters/{id}/redrive`
-pub(super) async fn redrive_one(
-    State(state): State<Arc<ApiState>>,
-    id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let (caller, mut fields) = change(&state, &headers, body).await?;
-    let id = segment(id, &caller)?;
-    let desk = &DeskApi::of(&state, &caller)?.desk;
-    let by = caller.because(fields.reason()?);
-    fields.refuse("select")?;
-    fields.refuse("all")?;
-    let mut ask: StartRedrive = fields.rest()?;
+pub(super) async fn redrive_one(Id(id): Id, mut change: Change) -> Answer {
+    let by = change.by()?;
+    change.fields.refuse("select")?;
+    change.fields.refuse("all")?;
+    let (caller, desk, mut ask) = change.rest::<StartRedrive>()?;
     ask.select.ids = vec![id];
-    let answer = desk.redrive(&ask, &by).await;
-    caller.answer(StatusCode::ACCEPTED, answer)
+    caller.answer(StatusCode::ACCEPTED, desk.redrive(&ask, &by).await)
 }
 
 /// `POST /dead-letters/discard`
-pub(super) async fn discard(
-    State(state): State<Arc<ApiState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let (caller, mut fields) = change(&state, &headers, body).await?;
-    let desk = &DeskApi::of(&state, &caller)?.desk;
-    let by = caller.because(fields.reason()?);
-    let ask: Discard = fields.rest()?;
-    let answer = desk.discard(&ask, &by).await;
-    caller.answer(StatusCode::OK, answer)
+pub(super) async fn discard(mut change: Change) -> Answer {
+    let by = change.by()?;
+    let (caller, desk, ask) = change.rest::<Discard>()?;
+    caller.answer(StatusCode::OK, desk.discard(&ask, &by).await)
 }
 
 /// `POST /dead-letters/{id}/discard`
-pub(super) async fn discard_one(
-    State(state): State<Arc<ApiState>>,
-    id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let (caller, mut fields) = change(&state, &headers, body).await?;
-    let id = segment(id, &caller)?;
-    let desk = &DeskApi::of(&state, &caller)?.desk;
-    let by = caller.because(fields.reason()?);
-    let _nothing_else: Nothing = fields.rest()?;
+pub(super) async fn discard_one(Id(id): Id, mut change: Change) -> Answer {
+    let by = change.by()?;
+    let (caller, desk) = change.end()?;
+    let select = DeadLetterFilter {
+        ids: vec![id],
+        ..DeadLetterFilter::default()
+    };
     let ask = Discard {
-        select: DeadLetterFilter {
-            ids: vec![id],
-            ..DeadLetterFilter::default()
-        },
+        select,
         expected: None,
     };
-    let answer = desk.discard(&ask, &by).await;
-    caller.answer(StatusCode::OK, answer)
+    caller.answer(StatusCode::OK, desk.discard(&ask, &by).await)
 }
 
 /// `POST /dead-letters/{id}/edit`
-pub(super) async fn edit(
-    State(state): State<Arc<ApiState>>,
-    id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let (caller, mut fields) = change(&state, &headers, body).await?;
-    let id = segment(id, &caller)?;
-    let desk = &DeskApi::of(&state, &caller)?.desk;
-    let by = caller.because(fields.reason()?);
-    let ask: Edit = fields.rest()?;
-    let answer = desk.edit(&id, &ask, &by).await;
-    caller.answer(StatusCode::ACCEPTED, answer)
+pub(super) async fn edit(Id(id): Id, mut change: Change) -> Answer {
+    let by = change.by()?;
+    let (caller, desk, ask) = change.rest::<Edit>()?;
+    caller.answer(StatusCode::ACCEPTED, desk.edit(&id, &ask, &by).await)
 }

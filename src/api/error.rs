@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -151,6 +151,7 @@ impl IntoResponse for ApiError {
         }
         let body = json!({"error": error});
         let mut response = (self.status, Json(body)).into_response();
+        no_store(&mut response);
         let headers = response.headers_mut();
         self.request_id.put(headers);
         if self.status == StatusCode::UNAUTHORIZED {
@@ -160,4 +161,10 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// Keeps an answer out of caches: the next one may be another.
+pub(super) fn no_store(response: &mut Response) {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

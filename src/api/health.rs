@@ -6,14 +6,14 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::ApiState;
 use super::access::access;
+use super::error::no_store;
 use crate::clock::SharedClock;
 use crate::config::WorkerConfig;
 use crate::telemetry::{Metrics, RequestId};
@@ -43,22 +43,23 @@ pub(super) async fn health(State(state): State<Arc<ApiState>>, headers: HeaderMa
         Some(detail) => detail.render(&state.metrics, &(state.handlers)()),
         None => json!({"status": "ok"}),
     };
-    let mut response = Json(body).into_response();
-    let no_store = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(CACHE_CONTROL, no_store);
-    RequestId::of(&headers).put(response.headers_mut());
-    response
+    public(Json(body).into_response(), &headers)
 }
 
 pub(super) async fn ready(State(state): State<Arc<ApiState>>, headers: HeaderMap) -> Response {
-    let mut response = match (state.ready)() {
+    let response = match (state.ready)() {
         Ok(()) => Json(json!({"status": "ready"})).into_response(),
         Err(reason) => {
             let body = json!({"status": "not_ready", "reason": reason});
             (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
         }
     };
-    RequestId::of(&headers).put(response.headers_mut());
+    public(response, &headers)
+}
+
+fn public(mut response: Response, headers: &HeaderMap) -> Response {
+    no_store(&mut response);
+    RequestId::of(headers).put(response.headers_mut());
     response
 }
 

@@ -5,8 +5,8 @@ mod admin;
 mod connection;
 mod dead_letters;
 mod edge;
-mod erasure;
 mod error;
+mod fields;
 mod health;
 mod inquiry;
 mod redrives;
@@ -123,7 +123,7 @@ pub fn router(state: ApiState, doors: Router) -> Router {
         .route("/redrives/{id}", get(redrives::show))
         .route("/redrives/{id}/abort", post(redrives::abort))
         .route("/replay", post(redrives::replay))
-        .route("/erasures", post(erasure::erase))
+        .route("/erasures", post(redrives::erase))
         .route("/process-event", post(work::process_event))
         .route("/process-batch", post(work::process_batch))
         .with_state(Arc::new(state))

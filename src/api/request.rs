@@ -1,235 +1,229 @@
-//! Reads what a caller of the admin API asks for: query or JSON body, strictly.
+//! Reads what a caller of the admin API asks for, strictly: token, path, query, JSON body.
 
-use axum::body::{Body, to_bytes};
-use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
-use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, Uri};
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::response::Response;
+use http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
-use super::ApiState;
 use super::access::Caller;
 use super::error::ApiError;
-use crate::desk::Page;
+use super::fields::{Fields, Query};
+use super::{ApiState, DeskApi};
+use crate::desk::{By, Desk, Page};
 use crate::telemetry::RequestId;
 
-/// Longest reason, in characters.
-const MAX_REASON: usize = 1000;
+/// What a route comes to.
+pub(super) type Answer = Result<Response, ApiError>;
 
-/// What stands after the `?`: every name at most once, `ids` a list separated by commas.
-#[derive(Debug)]
-pub(super) struct Query {
-    values: Map<String, Value>,
-    id: RequestId,
+/// A request that looks at something and takes no query.
+pub(super) struct Look {
+    pub(super) caller: Caller,
+    pub(super) desk: Desk,
 }
 
-impl Query {
-    /// Reads the query of a request.
-    ///
-    /// # Errors
-    /// 400 when a name is there twice, or a number or truth value is none.
-    pub(super) fn of(uri: &Uri, id: &RequestId) -> Result<Self, ApiError> {
-        let mut query = Self {
-            values: Map::new(),
-            id: id.clone(),
-        };
-        let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-        for (name, text) in pairs {
-            let value = match name.as_ref() {
-                "ids" => text.split(',').filter(|id| !id.is_empty()).collect(),
-                "limit" => text.parse::<i64>().ok().map_or(Value::Null, Value::from),
-                "payload" => text.parse::<bool>().ok().map_or(Value::Null, Value::from),
-                // An empty field of a form is one that was left out.
-                _ if text.is_empty() => continue,
-                _ => Value::from(text.as_ref()),
-            };
-            let twice = query.values.contains_key(name.as_ref());
-            if twice || value.is_null() {
-                return Err(query.unusable(&name));
-            }
-            query.values.insert(name.into_owned(), value);
-        }
-        Ok(query)
-    }
+/// A request that looks at something, and says in its query at what.
+pub(super) struct Search {
+    pub(super) query: Query,
+    caller: Caller,
+    desk: Desk,
+}
 
-    /// Takes some names out, as one struct.
+/// A request that changes something, of somebody who may.
+pub(super) struct Change {
+    pub(super) fields: Fields,
+    pub(super) api: DeskApi,
+    caller: Caller,
+}
+
+/// A request that changes something, or with `dry_run` only asks what it would do.
+pub(super) struct Plan {
+    change: Change,
+    dry_run: bool,
+}
+
+/// The id in the path.
+pub(super) struct Id(pub(super) String);
+
+/// The request has no query.
+pub(super) struct NoQuery;
+
+/// Nothing more is taken.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+impl Search {
+    /// Takes which part of a list is wanted, and nothing else.
     ///
     /// # Errors
     /// 400 naming the field.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, names: &[&str]) -> Result<T, ApiError> {
-        let taken = names
-            .iter()
-            .filter_map(|name| self.values.remove_entry(*name));
-        let taken = Value::Object(taken.collect());
-        self.read(taken)
-    }
-
-    /// Takes which part of a list is wanted.
-    ///
-    /// # Errors
-    /// 400 naming the field.
-    pub(super) fn page(&mut self) -> Result<Page, ApiError> {
-        self.take(&["limit", "cursor"])
+    pub(super) fn page(mut self) -> Result<(Caller, Desk, Page), ApiError> {
+        let page = self.query.page()?;
+        let (caller, desk, Nothing {}) = self.rest()?;
+        Ok((caller, desk, page))
     }
 
     /// Takes all that is left.
     ///
     /// # Errors
     /// 400 naming a field that is not known.
-    pub(super) fn rest<T: DeserializeOwned>(mut self) -> Result<T, ApiError> {
-        let rest = Value::Object(std::mem::take(&mut self.values));
-        self.read(rest)
-    }
-
-    fn read<T: DeserializeOwned>(&self, given: Value) -> Result<T, ApiError> {
-        serde_path_to_error::deserialize(given)
-            .map_err(|error| self.unusable(&error.path().to_string()))
-    }
-
-    fn unusable(&self, name: &str) -> ApiError {
-        let message = "the query holds an unknown name, a name twice, or an unusable value";
-        ApiError::bad_request("bad_query", message, self.id.clone()).at(name)
+    pub(super) fn rest<T: DeserializeOwned>(self) -> Result<(Caller, Desk, T), ApiError> {
+        Ok((self.caller, self.desk, self.query.rest()?))
     }
 }
 
-/// The members of a JSON body.
-#[derive(Debug)]
-pub(super) struct Fields {
-    values: Map<String, Value>,
-    id: RequestId,
-}
-
-impl Fields {
-    /// Reads a JSON object of at most `MAX_BODY_BYTES`; an empty body counts as `{}`.
+impl Change {
+    /// Says who does it, and takes why.
     ///
     /// # Errors
-    /// 413, 415, 408, or 400.
-    pub(super) async fn of(
-        state: &ApiState,
-        headers: &HeaderMap,
-        body: Body,
-        id: &RequestId,
-    ) -> Result<Self, ApiError> {
-        let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-        if !headers.get_all(CONTENT_ENCODING).iter().all(plain) {
-            return Err(ApiError::unsupported_encoding(id.clone()));
-        }
-        let read = to_bytes(body, state.server.max_body_bytes);
-        let body = match tokio::time::timeout(state.server.body_timeout, read).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) if is_too_large(&error) => {
-                return Err(ApiError::body_too_large(id.clone()));
-            }
-            Ok(Err(_)) => return Err(bad_body(id)),
-            Err(_) => return Err(ApiError::body_timeout(id.clone())),
-        };
-        let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
-        Ok(Self {
-            // The parser's own words quote what it read.
-            values: serde_json::from_slice(text).map_err(|_| bad_body(id))?,
-            id: id.clone(),
-        })
+    /// 400 without a reason.
+    pub(super) fn by(&mut self) -> Result<By, ApiError> {
+        Ok(self.caller.because(self.fields.reason()?))
     }
 
-    /// Takes the reason out, which every change has to give.
+    /// As [`Change::by`], where the reason may be missing.
     ///
     /// # Errors
-    /// 400 when it is missing, blank, or longer than 1,000 characters.
-    pub(super) fn reason(&mut self) -> Result<String, ApiError> {
-        let given = self.values.remove("reason");
-        let reason = given.as_ref().and_then(Value::as_str).map(str::trim);
-        match reason {
-            Some(reason) if (1..=MAX_REASON).contains(&reason.chars().count()) => {
-                Ok(reason.to_owned())
-            }
-            _ => {
-                let message = "say in `reason`, in 1 to 1000 characters, why this is done";
-                let error = ApiError::bad_request("reason_missing", message, self.id.clone());
-                Err(error.at("reason"))
-            }
+    /// 400 when it cannot be meant.
+    pub(super) fn by_or(&mut self, reason: &str) -> Result<By, ApiError> {
+        match self.fields.has("reason") {
+            true => self.by(),
+            false => Ok(self.caller.because(reason)),
         }
     }
 
-    pub(super) fn has_reason(&self) -> bool {
-        self.values.contains_key("reason")
-    }
-
-    /// Forgets the reason, where nothing is changed after all.
-    pub(super) fn drop_reason(&mut self) {
-        self.values.remove("reason");
-    }
-
-    /// Takes a truth value out; false when it is not there.
-    ///
-    /// # Errors
-    /// 400 when it is something else.
-    pub(super) fn flag(&mut self, name: &str) -> Result<bool, ApiError> {
-        match self.values.remove(name) {
-            None => Ok(false),
-            Some(Value::Bool(given)) => Ok(given),
-            Some(_) => Err(bad_body(&self.id).at(name)),
-        }
-    }
-
-    /// Refuses a member that the path has said already.
-    ///
-    /// # Errors
-    /// 400 when it is there.
-    pub(super) fn refuse(&self, name: &str) -> Result<(), ApiError> {
-        match self.values.contains_key(name) {
-            true => Err(bad_body(&self.id).at(name)),
-            false => Ok(()),
-        }
-    }
-
-    /// Takes all that is left.
+    /// Takes all that is left of the body.
     ///
     /// # Errors
     /// 400 naming a field that is not known or of the wrong kind.
-    pub(super) fn rest<T: DeserializeOwned>(self) -> Result<T, ApiError> {
-        let id = self.id;
-        serde_path_to_error::deserialize(Value::Object(self.values))
-            .map_err(|error| bad_body(&id).at(&error.path().to_string()))
+    pub(super) fn rest<T: DeserializeOwned>(self) -> Result<(Caller, Desk, T), ApiError> {
+        Ok((self.caller, self.api.desk, self.fields.rest()?))
+    }
+
+    /// Nothing must be left of the body.
+    ///
+    /// # Errors
+    /// 400 naming a field.
+    pub(super) fn end(self) -> Result<(Caller, Desk), ApiError> {
+        let (caller, desk, Nothing {}) = self.rest()?;
+        Ok((caller, desk))
     }
 }
 
-/// Begins every route that changes something: token, right, then body.
-pub(super) async fn change(
-    state: &ApiState,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<(Caller, Fields), ApiError> {
-    let caller = Caller::of(state, headers)?;
-    caller.may_change()?;
-    let fields = Fields::of(state, headers, body, &caller.request_id).await?;
-    Ok((caller, fields))
+impl Plan {
+    /// Takes the whole body; who and why only where something is changed.
+    ///
+    /// # Errors
+    /// 400 naming a field.
+    pub(super) fn read<T: DeserializeOwned>(
+        self,
+    ) -> Result<(Caller, Desk, Option<By>, T), ApiError> {
+        let mut change = self.change;
+        let by = match self.dry_run {
+            true => {
+                change.fields.drop("reason");
+                None
+            }
+            false => Some(change.by()?),
+        };
+        let (caller, desk, ask) = change.rest()?;
+        Ok((caller, desk, by, ask))
+    }
 }
 
-/// Nothing more is taken.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+impl FromRequestParts<Arc<ApiState>> for Look {
+    type Rejection = ApiError;
 
-/// Reads a segment of the path.
-///
-/// # Errors
-/// 404 when it is no text.
-pub(super) fn segment(
-    given: Result<Path<String>, PathRejection>,
-    caller: &Caller,
-) -> Result<String, ApiError> {
-    let Path(text) = given.map_err(|_| ApiError::not_found(caller.request_id.clone()))?;
-    Ok(text)
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ApiState>,
+    ) -> Result<Self, ApiError> {
+        let Search { caller, desk, .. } = Search::from_request_parts(parts, state).await?;
+        NoQuery::from_request_parts(parts, state).await?;
+        Ok(Self { caller, desk })
+    }
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error)
-        .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>())
+impl FromRequestParts<Arc<ApiState>> for Search {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ApiState>,
+    ) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        Ok(Self {
+            desk: DeskApi::of(state, &caller)?.desk.clone(),
+            query: Query::of(&parts.uri, &caller.request_id)?,
+            caller,
+        })
+    }
 }
 
-fn bad_body(id: &RequestId) -> ApiError {
-    let message = "the body is not the JSON object this route takes; docs/API.md describes it";
-    ApiError::bad_request("bad_body", message, id.clone())
+/// The token and the right to change come before the body, which may be large.
+impl FromRequest<Arc<ApiState>> for Change {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, ApiError> {
+        let change = |caller: &Caller| caller.may_change();
+        read(request, state, change).await
+    }
+}
+
+impl FromRequest<Arc<ApiState>> for Plan {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, ApiError> {
+        let mut change = read(request, state, |_| Ok(())).await?;
+        let dry_run = change.fields.flag("dry_run")?;
+        if !dry_run {
+            change.caller.may_change()?;
+        }
+        Ok(Self { change, dry_run })
+    }
+}
+
+async fn read(
+    request: Request,
+    state: &Arc<ApiState>,
+    may: impl FnOnce(&Caller) -> Result<(), ApiError>,
+) -> Result<Change, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let caller = Caller::from_request_parts(&mut parts, state).await?;
+    may(&caller)?;
+    let api = DeskApi::of(state, &caller)?.clone();
+    NoQuery::from_request_parts(&mut parts, state).await?;
+    let fields = Fields::of(state, &parts.headers, body, &caller.request_id).await?;
+    Ok(Change {
+        fields,
+        api,
+        caller,
+    })
+}
+
+impl FromRequestParts<Arc<ApiState>> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<ApiState>,
+    ) -> Result<Self, ApiError> {
+        let Path(id) = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::not_found(RequestId::of(&parts.headers)))?;
+        Ok(Self(id))
+    }
+}
+
+/// A query that nobody reads may be meant: `?dry_run=true` belongs into the body.
+impl FromRequestParts<Arc<ApiState>> for NoQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<ApiState>) -> Result<Self, ApiError> {
+        let query = Query::of(&parts.uri, &RequestId::of(&parts.headers))?;
+        query.rest::<Nothing>().map(|Nothing {}| Self)
+    }
 }

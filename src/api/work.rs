@@ -1,21 +1,15 @@
 //! `POST /process-event`, `POST /process-batch`: events of the table, run because somebody asks.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::error::ApiError;
-use super::request::{Fields, Nothing, change};
-use super::{ApiState, DeskApi};
-use crate::error::Error;
+use super::request::{Answer, Change};
 
 /// What became of asking for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,71 +28,46 @@ struct ProcessEvent {
     event_id: Uuid,
 }
 
+/// These two routes are older than the audit: callers need not give a reason.
+const NO_REASON: &str = "asked for by hand";
+
 /// `POST /process-event`
-pub(super) async fn process_event(
-    State(state): State<Arc<ApiState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let (caller, mut fields) = change(&state, &headers, body).await?;
-    let api = DeskApi::of(&state, &caller)?;
-    let reason = reason(&mut fields)?;
-    let ProcessEvent { event_id } = fields.rest()?;
-    let by = caller.because(reason);
-    let target = event_id.to_string();
+pub(super) async fn process_event(mut change: Change) -> Answer {
+    let by = change.by_or(NO_REASON)?;
+    let process_event = change.api.process_event.clone();
+    let (caller, desk, ProcessEvent { event_id }) = change.rest()?;
     // Written down first: what was asked for is known even if the process ends right after.
-    let noted = api.desk.note("event.process", &target, &by).await;
-    noted.map_err(|error| ApiError::of_desk(&error, caller.request_id.clone()))?;
-    let asked = (api.process_event)(event_id).await;
-    let answer = json!({
-        "success": true,
-        "message": "Event processing started",
-        "event_id": event_id,
-    });
-    answered(caller, asked, answer)
+    let noted = desk.note("event.process", &event_id.to_string(), &by).await;
+    noted.map_err(|error| caller.refused(&error))?;
+    let id = caller.request_id.clone();
+    match process_event(event_id).await {
+        Ok(Asked::Started) => {
+            let message = "Event processing started";
+            let answer = json!({"success": true, "message": message, "event_id": event_id});
+            Ok(accepted(caller, answer))
+        }
+        Ok(Asked::Unknown) => Err(ApiError::no_such("event", id)),
+        Ok(Asked::Processed) => {
+            let message = "this event was processed before; POST /replay runs it again";
+            let code = "already_processed";
+            Err(ApiError::new(StatusCode::CONFLICT, code, message, id))
+        }
+        Err(_) => Err(ApiError::database_away(id)),
+    }
 }
 
 /// `POST /process-batch`
-pub(super) async fn process_batch(
-    State(state): State<Arc<ApiState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let (caller, mut fields) = change(&state, &headers, body).await?;
-    let api = DeskApi::of(&state, &caller)?;
-    let by = caller.because(reason(&mut fields)?);
-    let _nothing_else: Nothing = fields.rest()?;
-    let noted = api.desk.note("events.process_batch", "events", &by).await;
-    noted.map_err(|error| ApiError::of_desk(&error, caller.request_id.clone()))?;
-    (api.process_batch)();
+pub(super) async fn process_batch(mut change: Change) -> Answer {
+    let by = change.by_or(NO_REASON)?;
+    let process_batch = change.api.process_batch.clone();
+    let (caller, desk) = change.end()?;
+    let noted = desk.note("events.process_batch", "events", &by).await;
+    noted.map_err(|error| caller.refused(&error))?;
+    process_batch();
     let answer = json!({"success": true, "message": "Batch processing started"});
-    answered(caller, Ok(Asked::Started), answer)
+    Ok(accepted(caller, answer))
 }
 
-/// These two routes are older than the audit: callers need not give a reason.
-fn reason(fields: &mut Fields) -> Result<String, ApiError> {
-    match fields.has_reason() {
-        true => fields.reason(),
-        false => Ok("asked for by hand".to_owned()),
-    }
-}
-
-fn answered(
-    caller: Caller,
-    asked: Result<Asked, Error>,
-    answer: Value,
-) -> Result<Response, ApiError> {
-    let id = caller.request_id.clone();
-    let conflict = |code, message| ApiError::new(StatusCode::CONFLICT, code, message, id.clone());
-    match asked {
-        Ok(Asked::Started) => {
-            Ok(caller.finish((StatusCode::ACCEPTED, Json(answer)).into_response()))
-        }
-        Ok(Asked::Unknown) => Err(ApiError::no_such("event", id)),
-        Ok(Asked::Processed) => Err(conflict(
-            "already_processed",
-            "this event was processed before; POST /replay runs it again",
-        )),
-        Err(_) => Err(ApiError::database_away(id)),
-    }
+fn accepted(caller: Caller, answer: Value) -> axum::response::Response {
+    caller.finish((StatusCode::ACCEPTED, Json(answer)).into_response())
 }

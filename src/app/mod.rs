@@ -1,20 +1,17 @@
 //! The composition root: the only folder that names concrete backends.
 
 mod durable;
+pub(crate) mod listen;
+mod routes;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::routing::post;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, ApiState, EdgeOptions, HealthDetail};
 use crate::brokers::{MemoryBroker, Publisher, PubsubBroker, Subscriber};
 use crate::clients::chargebee::Chargebee;
 use crate::clients::hasura::Hasura;
@@ -23,7 +20,7 @@ use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::{BusType, Config};
 use crate::egress::{Egress, RelayOptions};
 use crate::error::BoxError;
-use crate::ingress::{Gate, OidcVerifier, PushDoor, Refusals, TokenVerifier, receive};
+use crate::ingress::{Gate, OidcVerifier, TokenVerifier};
 use crate::pipeline::{
     DeadLetters, Handler, Inbox, Parts, Pipeline, Registry, RegistryError, Services,
 };
@@ -43,7 +40,6 @@ pub struct App {
     durable: Option<Durable>,
     tasks: TaskTracker,
     background: TaskTracker,
-    stopping: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
@@ -255,68 +251,11 @@ impl AppBuilder {
         if let Some(durable) = &durable {
             durable.work(&config, &stop, &pipeline, &egress, &clock, subscriber)?;
         }
-        let watch = durable.as_ref().map(|durable| durable.watch.clone());
-        let stopping = Arc::new(AtomicBool::new(false));
-        let gate = Gate::new(config.server.max_in_flight);
-        let door = PushDoor {
-            pipeline: pipeline.clone(),
-            keeper: durable.as_ref().and_then(|durable| durable.keeper(&config)),
-            verifier: verifier.clone(),
-            gate: gate.clone(),
-            max_body_bytes: config.server.max_body_bytes,
-            body_timeout: config.server.body_timeout,
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            refusals: Refusals::default(),
-        };
-        let api = ApiState {
-            metrics: metrics.clone(),
-            server: config.server.clone(),
-            before_metrics: {
-                let (pipeline, watch) = (pipeline.clone(), watch.clone());
-                Arc::new(move || {
-                    pipeline.refresh_metrics();
-                    if let Some(watch) = &watch {
-                        watch.refresh_metrics();
-                    }
-                })
-            },
-            handlers: {
-                let pipeline = pipeline.clone();
-                Arc::new(move || {
-                    json!({
-                        "handlers": pipeline.handlers(),
-                        "unrouted": pipeline.unrouted_kinds(),
-                    })
-                })
-            },
-            detail: Some(HealthDetail {
-                service: config.log.service.clone(),
-                clock: clock.clone(),
-                started: clock.monotonic(),
-                worker: config.worker.clone(),
-            }),
-            desk: durable
-                .as_ref()
-                .map(|durable| durable.api(&config, &pipeline)),
-            ready: {
-                let stopping = stopping.clone();
-                Arc::new(move || match () {
-                    () if stopping.load(Ordering::Relaxed) => Err("shutting down"),
-                    () if !verifier.ready() => Err("the token issuer's keys are not here yet"),
-                    () => watch.as_ref().map_or(Ok(()), |watch| watch.ready()),
-                })
-            },
-        };
-        let push = Router::new()
-            .route("/push", post(receive))
-            .with_state(Arc::new(door));
-        let router = api::router(api, push);
-        Ok(App {
+        let mut app = App {
+            gate: Gate::new(config.server.max_in_flight),
+            router: Router::new(),
             config,
-            router,
             pipeline,
-            gate,
             egress,
             metrics,
             tracer,
@@ -324,9 +263,10 @@ impl AppBuilder {
             durable,
             tasks,
             background,
-            stopping,
             stop,
-        })
+        };
+        app.router = app.routes(&verifier);
+        Ok(app)
     }
 }
 
@@ -361,15 +301,10 @@ impl App {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn serve(self) -> Result<(), BoxError> {
-        let listen = self.config.server.listen;
-        let listener = TcpListener::bind(listen).await.map_err(|error| {
-            format!("cannot listen on {listen}: {error}; set PORT to a free port")
-        })?;
+        let listener = listen::bind(&self.config.server).await?;
         let running = self.start(listener)?;
         tracing::info!(address = %running.address, "listening");
-        shutdown_signal().await?;
-        let grace = running.app.config.server.shutdown_grace;
-        tracing::info!(grace_ms = grace.as_millis() as u64, "shutting down");
+        listen::until_told_to_stop(&running.app.config.server).await?;
         running.shutdown().await;
         Ok(())
     }
@@ -379,12 +314,8 @@ impl App {
     /// # Errors
     /// When the listener's own address cannot be read.
     pub fn start(self, listener: TcpListener) -> Result<Running, BoxError> {
-        let address = listener.local_addr()?;
-        let options = EdgeOptions::from(&self.config.server);
-        let served = api::serve(listener, self.router.clone(), options, self.stop.clone());
-        let server = TaskTracker::new();
-        server.spawn(served);
-        server.close();
+        let (address, server) =
+            listen::start(listener, &self.router, &self.config.server, &self.stop)?;
         Ok(Running {
             address,
             app: self,
@@ -421,7 +352,6 @@ impl Running {
     /// answer, and comes again.
     pub async fn shutdown(self) {
         let app = self.app;
-        app.stopping.store(true, Ordering::Relaxed);
         app.stop.cancel();
         app.tasks.close();
         app.background.close();
@@ -443,29 +373,5 @@ impl Running {
             ),
         }
         app.tracer.shutdown(end.remaining()).await;
-    }
-}
-
-/// Waits for the first SIGTERM or Ctrl-C; a second one ends the process at once.
-pub(crate) fn shutdown_signal() -> impl Future<Output = std::io::Result<()>> {
-    async fn signal() -> std::io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        Ok(())
-    }
-    async {
-        signal().await?;
-        let impatient = TaskTracker::new();
-        impatient.spawn(async {
-            if signal().await.is_ok() {
-                std::process::exit(130);
-            }
-        });
-        Ok(())
     }
 }

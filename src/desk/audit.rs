@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::check::{self, spell};
+use super::check;
 use super::{AuditEntry, AuditPage, By, Desk, DeskResult, Page};
-use crate::store::audit;
+use crate::store::{At, audit};
 
 impl Desk {
     /// Lists what was changed, newest first.
@@ -14,14 +14,10 @@ impl Desk {
     pub async fn audit(&self, page: &Page) -> DeskResult<AuditPage> {
         let (limit, before) = (check::limit(page)?, check::cursor(page)?);
         let mut rows = audit::page(&self.store, before, limit + 1).await?;
-        let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-        if more {
-            rows.pop();
-        }
-        let next = rows.last().filter(|_| more).map(|row| row.seq.to_string());
+        let next = check::next(&mut rows, limit, |row| row.seq.to_string());
         let entries = rows.into_iter().map(|row| AuditEntry {
             seq: row.seq,
-            at: spell(row.at),
+            at: At(row.at),
             actor: row.actor,
             action: row.action,
             target: row.target,

@@ -5,17 +5,19 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::{By, DeadLetterFilter, DeskError, DeskResult, EventFilter, Page};
+use crate::store::Micros;
 use crate::store::audit::Author;
 use crate::store::dead_letters::Wanted;
 use crate::store::redrives::WantedEvents;
-use crate::store::{Micros, timestamp};
 
 /// Longest accepted list of ids.
 const MAX_IDS: usize = 1_000;
 /// Longest accepted text in a filter.
 const MAX_TEXT: usize = 512;
-/// Longest accepted reason.
-const MAX_REASON: usize = 2_000;
+/// Longest accepted reason, in characters.
+pub const MAX_REASON: usize = 1_000;
+/// The year 1: nobody's events are older, and not every database knows what was before.
+const FIRST_TIME: Micros = -62_135_596_800_000_000;
 /// Longest page.
 const MAX_LIMIT: i64 = 1_000;
 const USUAL_LIMIT: i64 = 50;
@@ -29,6 +31,20 @@ pub(super) fn limit(page: &Page) -> DeskResult<i64> {
         Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
         Some(_) => Err(DeskError::invalid("limit", "must be 1 to 1000")),
     }
+}
+
+/// Cuts off the row too many that tells whether a list goes on, and returns the cursor from where.
+pub(super) fn next<T>(
+    rows: &mut Vec<T>,
+    limit: i64,
+    cursor: impl Fn(&T) -> String,
+) -> Option<String> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if rows.len() <= limit {
+        return None;
+    }
+    rows.truncate(limit);
+    rows.last().map(cursor)
 }
 
 /// Takes a cursor that is one number.
@@ -81,11 +97,9 @@ pub(super) fn author(by: &By) -> DeskResult<Author<'_>> {
     if by.reason.trim().is_empty() {
         return Err(DeskError::invalid("reason", "must say why"));
     }
-    if by.reason.len() > MAX_REASON || by.reason.contains('\0') {
-        return Err(DeskError::invalid(
-            "reason",
-            "must be text of at most 2000 bytes",
-        ));
+    if by.reason.chars().count() > MAX_REASON || by.reason.contains('\0') {
+        let what = "must be text of at most 1000 characters";
+        return Err(DeskError::invalid("reason", what));
     }
     Ok(Author {
         actor: &by.actor,
@@ -119,7 +133,8 @@ pub(super) fn time(field: &'static str, text: Option<&String>) -> DeskResult<Opt
     let Some(text) = text else { return Ok(None) };
     let time = OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|_| DeskError::invalid(field, "must be a time such as 2026-01-31T12:00:00Z"))?;
-    Ok(Micros::try_from(time.unix_timestamp_nanos() / 1000).ok())
+    let micros = Micros::try_from(time.unix_timestamp_nanos() / 1000).ok();
+    Ok(micros.map(|micros| micros.max(FIRST_TIME)))
 }
 
 fn word(
@@ -221,14 +236,4 @@ pub(super) fn wanted_events(filter: &EventFilter, uuids: bool) -> DeskResult<Wan
         since: time("since", filter.since.as_ref())?,
         until: time("until", filter.until.as_ref())?,
     })
-}
-
-/// Spells a time.
-pub(super) fn spell(at: Micros) -> String {
-    timestamp(at)
-}
-
-/// Spells a time that may not be set.
-pub(super) fn spell_some(at: Option<Micros>) -> Option<String> {
-    at.map(timestamp)
 }

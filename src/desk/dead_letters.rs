@@ -4,13 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::check::{self, spell, spell_some};
+use super::check;
 use super::{
     By, DeadLetter, DeadLetterDetail, DeadLetterFilter, DeadLetterPage, Desk, DeskError,
     DeskResult, Discard, Discarded, Group, Page, Payload,
 };
-use crate::store::dead_letters::{self, COUNTED, DeadLetterRow, OriginalRow};
-use crate::store::{DeliveryNote, audit};
+use crate::store::dead_letters::{self, COUNTED, OriginalRow, Wanted};
+use crate::store::{At, DeliveryNote, audit};
 
 /// Most groups of one answer.
 const MAX_GROUPS: i64 = 1_000;
@@ -28,46 +28,72 @@ impl Desk {
         let wanted = check::wanted(filter)?;
         let (limit, before) = (check::limit(page)?, check::cursor(page)?);
         let mut rows = dead_letters::page(&self.store, &wanted, before, limit + 1).await?;
-        let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-        if more {
-            rows.pop();
-        }
-        let next = rows.last().filter(|_| more).map(|row| row.seq.to_string());
+        let next = check::next(&mut rows, limit, |row| row.seq.to_string());
         let total = dead_letters::count_some(&self.store, &wanted).await?;
         Ok(DeadLetterPage {
-            dead_letters: rows.into_iter().map(DeadLetter::from).collect(),
+            dead_letters: rows,
             total: total.min(COUNTED),
             total_is_more: total > COUNTED,
             next,
         })
     }
 
-    /// Shows one dead letter; its original only `with_payload`.
+    /// Shows one dead letter, without any value of its event.
     ///
     /// # Errors
     /// [`DeskError`].
-    pub async fn dead_letter(&self, id: &str, with_payload: bool) -> DeskResult<DeadLetterDetail> {
-        let id = check::uuid("id", id)?;
-        let missing = || DeskError::NotFound("dead letter");
-        let row = dead_letters::by_id(&self.store, &id)
-            .await?
-            .ok_or_else(missing)?;
-        let original = dead_letters::original(&self.store, &id)
-            .await?
-            .ok_or_else(missing)?;
-        let runs = self.runs(&row.event_id).await?;
+    pub async fn dead_letter(&self, id: &str) -> DeskResult<DeadLetterDetail> {
+        let (row, original) = self.kept(&check::uuid("id", id)?).await?;
+        self.detail(row, original, false).await
+    }
+
+    /// Shows one dead letter with its original, and writes down who has seen it.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn dead_letter_with_payload(
+        &self,
+        id: &str,
+        by: &By,
+    ) -> DeskResult<DeadLetterDetail> {
+        let (row, original) = self.kept(&check::uuid("id", id)?).await?;
+        self.note("dead_letter.read", &row.id, by).await?;
+        self.detail(row, original, true).await
+    }
+
+    async fn detail(
+        &self,
+        row: DeadLetter,
+        original: OriginalRow,
+        with_payload: bool,
+    ) -> DeskResult<DeadLetterDetail> {
+        let mut runs = self.runs(&row.event_id).await?;
+        runs.retain(|run| row.handler.as_ref().is_none_or(|name| *name == run.handler));
+        let note = original.delivery.as_deref();
         Ok(DeadLetterDetail {
-            runs: runs
-                .into_iter()
-                .filter(|run| row.handler.as_ref().is_none_or(|name| *name == run.handler))
-                .collect(),
-            delivery: original
-                .delivery
-                .as_deref()
-                .map(|note| show_delivery(note, with_payload)),
+            runs,
+            delivery: note.map(|note| show_delivery(note, with_payload)),
             payload: with_payload.then(|| show_payload(original)),
-            dead_letter: row.into(),
+            dead_letter: row,
         })
+    }
+
+    /// Finds one dead letter and its bytes.
+    pub(super) async fn kept(&self, id: &str) -> DeskResult<(DeadLetter, OriginalRow)> {
+        let missing = || DeskError::NotFound("dead letter");
+        let row = dead_letters::by_id(&self.store, id).await?;
+        let original = dead_letters::original(&self.store, id).await?;
+        Ok((row.ok_or_else(missing)?, original.ok_or_else(missing)?))
+    }
+
+    /// Takes a choice of dead letters that are to be changed; one that is named must be there.
+    pub(super) async fn meant(&self, select: &DeadLetterFilter, all: bool) -> DeskResult<Wanted> {
+        let wanted = check::wanted_open(select, all)?;
+        if let [only] = wanted.ids.as_slice() {
+            let found = dead_letters::by_id(&self.store, only).await?;
+            found.ok_or(DeskError::NotFound("dead letter"))?;
+        }
+        Ok(wanted)
     }
 
     /// Groups dead letters by the reason of their failure, largest first, at most 1,000 groups.
@@ -76,20 +102,7 @@ impl Desk {
     /// [`DeskError`].
     pub async fn groups(&self, filter: &DeadLetterFilter) -> DeskResult<Vec<Group>> {
         let wanted = check::wanted(filter)?;
-        let groups = dead_letters::groups(&self.store, &wanted, MAX_GROUPS).await?;
-        let shown = groups.into_iter().map(|row| Group {
-            fingerprint: row.fingerprint,
-            handler: row.handler,
-            error_class: row.error_class,
-            error_code: row.error_code,
-            error_message: row.error_message,
-            event_type: row.event_type,
-            count: row.count,
-            first_at: spell(row.first),
-            last_at: spell(row.last),
-            newest_id: row.id,
-        });
-        Ok(shown.collect())
+        Ok(dead_letters::groups(&self.store, &wanted, MAX_GROUPS).await?)
     }
 
     /// Gives up dead letters; the note is the reason in `by`.
@@ -97,7 +110,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`]; `Conflict` when there are more than were expected.
     pub async fn discard(&self, ask: &Discard, by: &By) -> DeskResult<Discarded> {
-        let wanted = check::wanted_open(&ask.select, false)?;
+        let wanted = self.meant(&ask.select, false).await?;
         let author = check::author(by)?;
         let expected = check::expected(ask.expected)?;
         let now = self.store.now();
@@ -127,35 +140,6 @@ pub(super) fn more_than_expected() -> DeskError {
     }
 }
 
-impl From<DeadLetterRow> for DeadLetter {
-    fn from(row: DeadLetterRow) -> Self {
-        Self {
-            id: row.id,
-            status: row.status,
-            source: row.source,
-            event_id: row.event_id,
-            event_type: row.event_type,
-            handler: row.handler,
-            generation: row.generation,
-            error_class: row.error_class,
-            error_code: row.error_code,
-            error_message: row.error_message,
-            retry_count: row.retry_count,
-            fingerprint: row.fingerprint,
-            first_at: spell(row.first_at),
-            kept_at: spell(row.kept),
-            message_id: row.message_id,
-            correlation_id: row.correlation_id,
-            trace_id: row.trace_id,
-            redrive_id: row.redrive_id,
-            decided_by: row.decided_by,
-            decided_at: spell_some(row.decided_at),
-            note: row.note.filter(|note| !note.is_empty()),
-            size_bytes: row.size,
-        }
-    }
-}
-
 /// Shows what came beside the bytes; what attributes say is the publisher's, and may be private.
 fn show_delivery(note: &str, with_payload: bool) -> Value {
     let note = DeliveryNote::parse(note);
@@ -169,7 +153,7 @@ fn show_delivery(note: &str, with_payload: bool) -> Value {
         .collect();
     json!({
         "message_id": note.message_id,
-        "publish_time": spell_some(note.publish_time),
+        "publish_time": note.publish_time.map(At),
         "attempt": note.attempt,
         "ordering_key": note.ordering_key.filter(|_| with_payload),
         "subscription": note.subscription,
@@ -178,20 +162,11 @@ fn show_delivery(note: &str, with_payload: bool) -> Value {
 }
 
 fn show_payload(row: OriginalRow) -> Payload {
-    let Some(bytes) = row.original else {
-        return Payload {
-            text: Some(row.payload),
-            base64: None,
-        };
+    let original = row.original.map(String::from_utf8);
+    let (text, base64) = match original {
+        None => (Some(row.payload), None),
+        Some(Ok(text)) => (Some(text), None),
+        Some(Err(error)) => (None, Some(STANDARD.encode(error.as_bytes()))),
     };
-    match String::from_utf8(bytes) {
-        Ok(text) => Payload {
-            text: Some(text),
-            base64: None,
-        },
-        Err(error) => Payload {
-            text: None,
-            base64: Some(STANDARD.encode(error.as_bytes())),
-        },
-    }
+    Payload { text, base64 }
 }

@@ -5,10 +5,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::check;
-use super::{By, Desk, DeskError, DeskResult, Edit, Edited, RunMode};
+use super::{By, DeadLetter, Desk, DeskError, DeskResult, Edit, Edited, RunMode};
 use crate::event::{Event, derived_id, with_id};
 use crate::store::DeliveryNote;
-use crate::store::dead_letters::{self, DeadLetterRow, NewDeadLetter, OriginalRow, Wanted};
+use crate::store::dead_letters::{NewDeadLetter, OriginalRow, Wanted};
 use crate::store::redrives::{self, Copied, NewRedrive, What};
 
 /// Longest accepted payload in bytes, Pub/Sub's own limit.
@@ -25,13 +25,7 @@ impl Desk {
         if ask.payload.len() > MAX_PAYLOAD {
             return Err(DeskError::invalid("payload", "is longer than 10 MB"));
         }
-        let missing = || DeskError::NotFound("dead letter");
-        let row = dead_letters::by_id(&self.store, &id)
-            .await?
-            .ok_or_else(missing)?;
-        let original = dead_letters::original(&self.store, &id)
-            .await?
-            .ok_or_else(missing)?;
+        let (row, original) = self.kept(&id).await?;
         if row.source == "outbox" {
             return Err(DeskError::Conflict {
                 code: "not_editable",
@@ -75,7 +69,7 @@ impl Desk {
 
 /// Makes the copy; its event must be one that can be decoded.
 fn copy(
-    row: &DeadLetterRow,
+    row: &DeadLetter,
     original: OriginalRow,
     payload: &str,
     event_id: &str,
@@ -133,6 +127,6 @@ fn copy(
         trace_id: row.trace_id.clone(),
         original: data.into_bytes(),
         delivery,
-        first_at: row.first_at,
+        first_at: row.first_at.0,
     })
 }

@@ -43,15 +43,8 @@ impl Desk {
         };
         let now = self.store.now();
         let mut tx = self.store.begin().await?;
-        let erased = erasure::erase(&mut tx, subject, author.actor, now).await?;
-        let erased = Erased {
-            events: erased.events,
-            dead_letters: erased.dead_letters,
-            outbox: erased.outbox,
-            subjects: erased.subjects,
-            waiting: erased.waiting,
-            dry_run: ask.dry_run,
-        };
+        let mut erased = erasure::erase(&mut tx, subject, author.actor, now).await?;
+        erased.dry_run = ask.dry_run;
         if ask.dry_run {
             return Ok(erased); // rolled back
         }

@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 
-use super::check::{self, spell, spell_some};
+use super::check;
 use super::{
-    DeadLetter, Desk, DeskError, DeskResult, Emission, EventStory, Explanation, Failure, Kept,
-    Repeat, Run,
+    Desk, DeskError, DeskResult, Emission, EventStory, Explanation, Failure, Kept, Repeat, Run,
 };
 use crate::event::TraceContext;
 use crate::store::crashes::WORKER_CRASHED;
 use crate::store::explain::{self, EmittedRow, FailureRow, KeptRow, RepeatRow, RunRow};
-use crate::store::{Micros, dead_letters};
+use crate::store::{At, Micros, dead_letters};
 
 /// Most events of one answer.
 const MOST: usize = 100;
@@ -114,7 +113,7 @@ impl Desk {
                 runs: runs.into_iter().map(|row| run(row, &failures)).collect(),
                 repeats: repeats.into_iter().map(Repeat::from).collect(),
                 emitted: Vec::new(),
-                dead_letters: given_up.into_iter().map(DeadLetter::from).collect(),
+                dead_letters: given_up,
                 remarks,
             };
             for row in explain::emitted(store, event_id).await? {
@@ -195,13 +194,13 @@ fn remarks(
         remarks.push(format!(
             "it may have ended the process ({} tries counted): it runs now, or again after {}",
             kept.attempts,
-            spell(kept.next_attempt_at)
+            At(kept.next_attempt_at)
         ));
     } else if !kept.processed && kept.next_attempt_at > now {
         remarks.push(format!(
             "it failed {} times and waits until {}",
             kept.attempts,
-            spell(kept.next_attempt_at)
+            At(kept.next_attempt_at)
         ));
     } else if !kept.processed {
         remarks.push("it waits in the events table".to_owned());
@@ -232,7 +231,7 @@ fn run(row: RunRow, failures: &[FailureRow]) -> Run {
                 error_class: it.error_class.clone(),
                 error_code: it.error_code.clone(),
                 error_message: it.error_message.clone(),
-                at: spell(it.failed_at),
+                at: At(it.failed_at),
             })
             .collect(),
         handler: row.handler,
@@ -247,9 +246,9 @@ fn run(row: RunRow, failures: &[FailureRow]) -> Run {
         outcome: row.outcome,
         reason: row.reason,
         attempt: row.attempt,
-        created_at: spell(row.created_at),
-        started_at: spell(row.started_at),
-        ended_at: spell_some(row.ended_at),
+        created_at: At(row.created_at),
+        started_at: At(row.started_at),
+        ended_at: row.ended_at.map(At),
         duration_ms: duration
             .and_then(|micros| u32::try_from(micros).ok())
             .map(|micros| f64::from(micros) / 1000.0),
@@ -266,7 +265,7 @@ impl From<RepeatRow> for Repeat {
             kind: row.kind,
             message_id: row.message_id,
             ran_again: row.ran_again,
-            at: spell(row.came_at),
+            at: At(row.came_at),
         }
     }
 }
@@ -279,10 +278,10 @@ impl From<KeptRow> for Kept {
             status: row.status,
             aggregate_id: row.aggregate_id,
             attempts: row.attempts,
-            next_attempt_at: waits.then(|| spell(row.next_attempt_at)),
+            next_attempt_at: waits.then_some(At(row.next_attempt_at)),
             last_error_code: row.last_error_code,
-            created_at: spell(row.created),
-            processed_at: spell_some(row.processed_at),
+            created_at: At(row.created),
+            processed_at: row.processed_at.map(At),
         }
     }
 }
@@ -303,8 +302,8 @@ impl From<EmittedRow> for Emission {
             .to_owned(),
             attempts: row.attempts,
             last_error_code: row.last_error_code,
-            created_at: spell(row.created_at),
-            published_at: spell_some(row.published_at),
+            created_at: At(row.created_at),
+            published_at: row.published_at.map(At),
             broker_message_id: row.broker_message_id,
             then: None,
         }

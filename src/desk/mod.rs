@@ -22,12 +22,14 @@ pub use answer::{
     AuditEntry, AuditPage, DeadLetter, DeadLetterDetail, DeadLetterPage, DeadLettersStatus,
     Discarded, Edited, Emission, Erased, EventStory, EventsStatus, Explanation, Failure, Group,
     InboxStatus, Kept, LaneStatus, OutboxStatus, Payload, Redrive, RedriveDetail, RedriveItem,
-    RedrivePreview, Repeat, ReplayPreview, ReplayedEvent, ReplayedHandler, Run, Share, Status,
+    RedrivePage, RedrivePreview, Repeat, ReplayPreview, ReplayedEvent, ReplayedHandler, Run, Share,
+    Status,
 };
 pub use ask::{
     By, DeadLetterFilter, Discard, Edit, Erase, EventFilter, Page, RunMode, SideEffects,
     StartRedrive, StartReplay,
 };
+pub use check::MAX_REASON;
 pub use error::{DeskError, DeskResult};
 pub use runner::Runner;
 

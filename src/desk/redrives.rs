@@ -3,17 +3,17 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::check::{self, spell, spell_some};
+use super::check;
 use super::dead_letters::more_than_expected;
 use super::{
-    By, DeadLetter, Desk, DeskError, DeskResult, Page, Redrive, RedriveDetail, RedriveItem,
-    RedrivePreview, ReplayPreview, ReplayedEvent, ReplayedHandler, RunMode, Share, SideEffects,
-    StartRedrive, StartReplay,
+    By, Desk, DeskError, DeskResult, Page, Redrive, RedriveDetail, RedriveItem, RedrivePage,
+    RedrivePreview, ReplayPreview, ReplayedHandler, RunMode, Share, SideEffects, StartRedrive,
+    StartReplay,
 };
 use crate::event::derived_id;
 use crate::pipeline::HandlerInfo;
 use crate::store::redrives::{self, Begun, Item, NewRedrive, RedriveRow, Refusal, What};
-use crate::store::{audit, dead_letters};
+use crate::store::{At, audit, dead_letters};
 
 /// Most events of one redrive or replay.
 const MOST: i64 = 1_000_000;
@@ -28,7 +28,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub async fn preview_redrive(&self, ask: &StartRedrive) -> DeskResult<RedrivePreview> {
-        let wanted = check::wanted_open(&ask.select, ask.all)?;
+        let wanted = self.meant(&ask.select, ask.all).await?;
         let pace = check::pace(ask.per_second)?;
         let summary = dead_letters::summary(&self.store, &wanted).await?;
         let sample = dead_letters::first(&self.store, &wanted, SAMPLE).await?;
@@ -40,10 +40,10 @@ impl Desk {
             },
             handlers: shares(summary.handlers),
             event_types: shares(summary.event_types),
-            first_at: spell_some(summary.first),
-            last_at: spell_some(summary.last),
+            first_at: summary.first,
+            last_at: summary.last,
             seconds: seconds(summary.count, pace),
-            sample: sample.into_iter().map(DeadLetter::from).collect(),
+            sample,
         })
     }
 
@@ -52,7 +52,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`]; `Conflict` when there are more dead letters than were expected.
     pub async fn redrive(&self, ask: &StartRedrive, by: &By) -> DeskResult<Redrive> {
-        let wanted = check::wanted_open(&ask.select, ask.all)?;
+        let wanted = self.meant(&ask.select, ask.all).await?;
         let new = NewRedrive {
             id: self.id_of(ask.request_id.as_ref())?,
             query: json!({ "select": ask.select, "all": ask.all }).to_string(),
@@ -81,19 +81,10 @@ impl Desk {
             count: summary.count,
             event_types: shares(summary.event_types),
             handlers,
-            first_at: spell_some(summary.first),
-            last_at: spell_some(summary.last),
+            first_at: summary.first,
+            last_at: summary.last,
             seconds: seconds(summary.count, pace),
-            sample: sample
-                .into_iter()
-                .map(|row| ReplayedEvent {
-                    id: row.id,
-                    event_type: row.event_type,
-                    aggregate_id: row.aggregate_id,
-                    created_at: spell(row.created),
-                    status: row.status,
-                })
-                .collect(),
+            sample,
         })
     }
 
@@ -141,10 +132,13 @@ impl Desk {
     ///
     /// # Errors
     /// [`DeskError`].
-    pub async fn redrives(&self, page: &Page) -> DeskResult<Vec<Redrive>> {
-        let before = check::time_cursor(page)?;
-        let rows = redrives::page(&self.store, before, check::limit(page)?).await?;
-        Ok(rows.into_iter().map(|row| self.shown(row)).collect())
+    pub async fn redrives(&self, page: &Page) -> DeskResult<RedrivePage> {
+        let (limit, before) = (check::limit(page)?, check::time_cursor(page)?);
+        let mut rows = redrives::page(&self.store, before, limit + 1).await?;
+        let cursor = |row: &RedriveRow| format!("{}.{}", row.created_at, row.id);
+        let next = check::next(&mut rows, limit, cursor);
+        let redrives = rows.into_iter().map(|row| self.shown(row)).collect();
+        Ok(RedrivePage { redrives, next })
     }
 
     /// Shows one redrive or replay.
@@ -261,8 +255,8 @@ impl Desk {
             state: row.state,
             actor: row.actor,
             reason: row.reason,
-            created_at: spell(row.created_at),
-            updated_at: spell(row.updated_at),
+            created_at: At(row.created_at),
+            updated_at: At(row.updated_at),
         }
     }
 }
@@ -277,18 +271,6 @@ impl RunMode {
     }
 }
 
-impl Redrive {
-    /// Returns the cursor of the page after this one.
-    pub fn cursor(&self) -> String {
-        let at = time::OffsetDateTime::parse(
-            &self.created_at,
-            &time::format_description::well_known::Rfc3339,
-        );
-        let micros = at.map_or(0, |at| at.unix_timestamp_nanos() / 1000);
-        format!("{micros}.{}", self.id)
-    }
-}
-
 impl From<Item> for RedriveItem {
     fn from(item: Item) -> Self {
         Self {
@@ -296,7 +278,7 @@ impl From<Item> for RedriveItem {
             outcome: item.outcome.unwrap_or_else(|| "running".to_owned()),
             reason: item.reason.filter(|reason| !reason.is_empty()),
             generation: item.generation,
-            at: spell(item.at),
+            at: At(item.at),
         }
     }
 }

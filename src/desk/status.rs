@@ -1,12 +1,11 @@
 //! How the durable half is doing.
 
-use super::check::spell;
 use super::{
     DeadLettersStatus, Desk, DeskResult, EventsStatus, InboxStatus, LaneStatus, OutboxStatus,
     Status,
 };
 use crate::store::status::{self, LaneRow, Waiting};
-use crate::store::{Micros, redrives};
+use crate::store::{At, Micros, redrives};
 
 /// Most redrives of one answer.
 const REDRIVES: i64 = 50;
@@ -31,7 +30,7 @@ impl Desk {
             oldest.map(|at| age(now, at))
         };
         Ok(Status {
-            now: spell(now),
+            now: At(now),
             database: if store.is_postgres() {
                 "postgres"
             } else {
@@ -81,8 +80,8 @@ fn shown(lane: LaneRow, waiting: Option<&Waiting>, now: Micros) -> Option<LaneSt
         kind: if lane.kind == 0 { "events" } else { "outbox" },
         lane: lane.lane,
         holder: lane.holder.filter(|_| held),
-        lease_until: held.then(|| spell(lane.lease_until)),
-        paused_until: paused.then(|| spell(lane.paused_until)),
+        lease_until: held.then_some(At(lane.lease_until)),
+        paused_until: paused.then_some(At(lane.paused_until)),
         failures: lane.failures,
         waiting: waiting.map_or(0, |it| it.waiting),
         oldest_age_seconds: waiting.and_then(|it| it.oldest).map(|at| age(now, at)),

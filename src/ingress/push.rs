@@ -197,12 +197,7 @@ impl PushDoor {
             Refusal::Body(error) => (error.reason(), error.into_response()),
             Refusal::Full => ("overloaded", Gate::full()),
         };
-        self.metrics
-            .push_rejected
-            .with_label_values(&[reason])
-            .inc();
-        // Anybody can send forged tokens; they must not be able to fill the log with them.
-        if let Some(requests) = self.refusals.count(reason, self.clock.monotonic()) {
+        if let Some(requests) = self.refusals.note(reason, &self.metrics, &self.clock) {
             tracing::warn!(
                 reason,
                 status = response.status().as_u16(),

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock::SharedClock;
+use crate::telemetry::Metrics;
+
 /// Log lines for one reason are at least this far apart.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -18,9 +21,19 @@ struct Lately {
 }
 
 impl Refusals {
-    /// Counts one refusal. Returns how many there were since the last line when it is time for
-    /// another.
-    pub fn count(&self, reason: &'static str, now: Instant) -> Option<u64> {
+    /// Counts one refusal, also in the metrics. Returns how many there were since the last line when
+    /// it is time for another: anybody can send what is refused, and must not fill the log with it.
+    pub(super) fn note(
+        &self,
+        reason: &'static str,
+        metrics: &Metrics,
+        clock: &SharedClock,
+    ) -> Option<u64> {
+        metrics.push_rejected.with_label_values(&[reason]).inc();
+        self.count(reason, clock.monotonic())
+    }
+
+    fn count(&self, reason: &'static str, now: Instant) -> Option<u64> {
         let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(lately) = reasons.get_mut(reason) else {
             reasons.insert(

@@ -63,9 +63,7 @@ pub async fn insert(
 pub async fn page(store: &Store, before: Option<i64>, limit: i64) -> Result<Vec<AuditRow>> {
     let mut sql = Sql::new("SELECT seq, at, actor, action, target, reason, detail FROM audit");
     let mut conditions = Conditions::default();
-    if let Some(before) = before {
-        conditions.and("seq < ?", number(before));
-    }
+    conditions.and_number("seq < ?", before);
     sql.part(&conditions);
     sql.with(" ORDER BY seq DESC LIMIT ?", number(limit));
     sql.all(store).await

@@ -1,5 +1,6 @@
 //! Erasure: what was kept about somebody is taken out of every table; that it was there stays.
 
+use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -18,18 +19,20 @@ pub enum Subject<'a> {
 }
 
 /// How many rows lost their content.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Erased {
-    /// Of `events`; what waited there is not run any more.
+    /// Rows of `events`; what waited there is not run any more.
     pub events: i64,
-    /// Of `event_dead_letters`; what was open is discarded.
+    /// Dead letters; those that were open are discarded.
     pub dead_letters: i64,
-    /// Of `outbox`.
+    /// Published events in the outbox.
     pub outbox: i64,
-    /// Of `subjects`.
+    /// Rows that events are compared with by age.
     pub subjects: i64,
-    /// Rows of `outbox` that still have to be published, and keep their content until then.
+    /// Events that still have to be published, and keep their content until then. Ask again.
     pub waiting: i64,
+    /// Whether they were only counted.
+    pub dry_run: bool,
 }
 
 #[derive(FromRow)]
@@ -163,7 +166,7 @@ fn mention(
             } else {
                 " OR instr("
             });
-            sql.push(column);
+            sql.push(*column);
             sql.with(", CAST(? AS TEXT)) > 0", words(&spelling));
         }
         if let Some(column) = bytes {

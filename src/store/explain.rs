@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::find::{Sql, words};
+use super::find::{Sql, text, words};
 use super::{Micros, Store};
 use crate::error::Result;
 
@@ -254,25 +254,12 @@ pub async fn emitted(store: &Store, event_id: &str) -> Result<Vec<EmittedRow>> {
 /// # Errors
 /// When the database is away.
 pub async fn kept(store: &Store, event_id: &str) -> Result<Option<KeptRow>> {
-    let mut sql = Sql::of(
-        store.is_postgres(),
-        "SELECT CAST(id AS TEXT) AS id, event_type, status, COALESCE(processed, FALSE) AS processed, \
-         CAST(aggregate_id AS TEXT) AS aggregate_id, attempts, next_attempt_at, last_error_code, \
-         COALESCE((extract(epoch FROM created_at) * 1000000)::BIGINT, 0) AS created, processed_at \
-         FROM events",
-        "SELECT id, event_type, status, COALESCE(processed, FALSE) AS processed, aggregate_id, \
-         attempts, next_attempt_at, last_error_code, COALESCE(CAST(ROUND((julianday(created_at) \
-         - 2440587.5) * 86400000) AS INTEGER) * 1000, 0) AS created, processed_at FROM events",
-    );
-    sql.with(" WHERE (event_key = ?", words(event_id));
-    match Uuid::parse_str(event_id) {
-        Ok(id) if store.is_postgres() => {
-            let text = " OR (event_key IS NULL AND id = CAST(? AS UUID)))";
-            sql.with(text, words(&id.to_string()));
-        }
-        Err(_) if store.is_postgres() => sql.push(")"),
-        Ok(_) | Err(_) => sql.with(" OR (event_key IS NULL AND id = ?))", words(event_id)),
-    }
+    let mut sql = Sql::new(text!(
+        "SELECT CAST(id AS TEXT) AS id, event_type, status, COALESCE(processed, FALSE) AS \
+         processed, CAST(aggregate_id AS TEXT) AS aggregate_id, attempts, next_attempt_at, \
+         last_error_code, COALESCE(" ["created_at"] ", 0) AS created, processed_at FROM events"
+    ));
+    sql.row_of_event(event_id);
     sql.push(" ORDER BY seq DESC LIMIT 1");
     sql.one(store).await
 }

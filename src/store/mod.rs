@@ -51,7 +51,7 @@ pub use notify::{Signal, Wakeups};
 pub use retention::Swept;
 pub use sql::Tx;
 pub(crate) use sql::{on, read};
-pub use time::{Micros, StoreClock, micros_of, time_of};
+pub use time::{At, Micros, StoreClock, micros_of, time_of};
 pub use watch::StoreWatch;
 pub use write::{Value, Write, timestamp};
 

@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use super::find::{Sql, number};
+use super::find::{Sql, Text, number, text};
 use super::{Micros, Store};
 use crate::error::Result;
 
@@ -71,13 +71,9 @@ pub async fn events(store: &Store) -> Result<Vec<Waiting>> {
         now.clone(),
     );
     sql.with(
-        if store.is_postgres() {
-            ", (extract(epoch FROM MIN(CASE WHEN next_attempt_at <= ? THEN created_at END)) \
-             * 1000000)::BIGINT AS oldest"
-        } else {
-            ", CAST(ROUND((julianday(MIN(CASE WHEN next_attempt_at <= ? THEN created_at END)) \
-             - 2440587.5) * 86400000) AS INTEGER) * 1000 AS oldest"
-        },
+        text!(
+            ", " ["MIN(CASE WHEN next_attempt_at <= ? THEN created_at END)"] " AS oldest"
+        ),
         now,
     );
     sql.push(" FROM events WHERE processed IS NOT TRUE GROUP BY lane");
@@ -128,13 +124,12 @@ pub async fn running(store: &Store) -> Result<Running> {
 /// # Errors
 /// When the database is away.
 pub async fn remembered(store: &Store) -> Result<i64> {
-    let sql = Sql::of(
-        store.is_postgres(),
+    let sql = Sql::new(Text::each(
         "SELECT CASE WHEN reltuples >= 0 THEN reltuples::BIGINT ELSE \
          (SELECT COUNT(*) FROM (SELECT 1 FROM inbox LIMIT 100000) AS counted) END \
          FROM pg_class WHERE oid = 'inbox'::regclass",
         "SELECT COUNT(*) FROM inbox",
-    );
+    ));
     let count: Option<(i64,)> = sql.one(store).await?;
     Ok(count.map_or(0, |(count,)| count))
 }
@@ -144,15 +139,10 @@ pub async fn remembered(store: &Store) -> Result<i64> {
 /// # Errors
 /// When the database is away.
 pub async fn open(store: &Store) -> Result<Open> {
-    let sql = Sql::of(
-        store.is_postgres(),
+    let sql = Sql::new(text!(
         "SELECT COUNT(*) AS open, COUNT(CASE WHEN source = 'outbox' THEN 1 END) AS parked, \
-         MIN(CASE WHEN kept_at > 0 THEN kept_at ELSE (extract(epoch FROM created_at) * \
-         1000000)::BIGINT END) AS oldest FROM event_dead_letters WHERE status = 'open'",
-        "SELECT COUNT(*) AS open, COUNT(CASE WHEN source = 'outbox' THEN 1 END) AS parked, \
-         MIN(CASE WHEN kept_at > 0 THEN kept_at ELSE CAST(ROUND((julianday(created_at) - \
-         2440587.5) * 86400000) AS INTEGER) * 1000 END) AS oldest FROM event_dead_letters \
-         WHERE status = 'open'",
-    );
+         MIN(CASE WHEN kept_at > 0 THEN kept_at ELSE " ["created_at"] " END) AS oldest \
+         FROM event_dead_letters WHERE status = 'open'"
+    ));
     Ok(sql.one(store).await?.unwrap_or_default())
 }

@@ -1,12 +1,33 @@
 //! The database's clock, kept here so that it need not be asked every time.
 
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use serde::{Serialize, Serializer};
+
+use super::write::timestamp;
 use crate::clock::SharedClock;
 
 /// Microseconds since 1970 by the database's clock; also the length of a time.
 pub type Micros = i64;
+
+/// A moment, as the database keeps it; written as RFC 3339 in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct At(pub Micros);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&timestamp(self.0))
+    }
+}
+
+impl Serialize for At {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
 
 /// A clock that runs on the machine's monotonic time and is set by the database's.
 ///

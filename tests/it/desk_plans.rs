@@ -78,7 +78,9 @@ async fn what_the_desk_asks_about_a_few_events_reads_no_whole_table() {
         ..DeadLetterFilter::default()
     };
     desk.dead_letters(&by_id, &page).await.unwrap();
-    desk.dead_letter(&id, true).await.unwrap();
+    desk.dead_letter_with_payload(&id, &operator())
+        .await
+        .unwrap();
     let ask = StartRedrive {
         select: by_id,
         ..StartRedrive::default()

@@ -218,6 +218,7 @@ async fn a_preview_says_what_would_run_and_runs_nothing(database: TestDatabase) 
             .redrives(&Page::default())
             .await
             .unwrap()
+            .redrives
             .is_empty()
     );
     assert_eq!(yard.shipped.runs(), ["e3"]);
@@ -237,6 +238,7 @@ async fn more_than_expected_begins_nothing(database: TestDatabase) {
             .redrives(&Page::default())
             .await
             .unwrap()
+            .redrives
             .is_empty()
     );
     let nothing = yard

@@ -104,7 +104,7 @@ async fn x8_a_dry_run_has_no_effect(database: TestDatabase) {
         .collect();
     assert_eq!(handlers, [("mailing", "skip", 2), ("shipping", "run", 2)]);
     assert_eq!(
-        preview.first_at.as_deref(),
+        preview.first_at.map(|at| at.to_string()).as_deref(),
         Some("2026-01-05T10:01:00.000000Z")
     );
     assert_eq!(preview.sample.len(), 2);
@@ -116,6 +116,7 @@ async fn x8_a_dry_run_has_no_effect(database: TestDatabase) {
             .redrives(&Page::default())
             .await
             .unwrap()
+            .redrives
             .is_empty()
     );
     assert!(

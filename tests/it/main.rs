@@ -6,6 +6,7 @@
 )]
 
 mod admin_access;
+mod admin_answers;
 mod admin_desk;
 mod admin_routes;
 mod bridge_door;

@@ -137,7 +137,7 @@ pub(super) fn table(letters: &[DeadLetter], with_status: bool, paint: Paint) -> 
     for letter in letters {
         let mut row = vec![
             safe(&letter.id).into(),
-            Cell::new(Ink::Dim, time(&letter.kept_at)),
+            Cell::new(Ink::Dim, time(letter.kept_at)),
             cut(&letter.event_type, 40).into(),
             or_dash(letter.handler.as_ref()).into(),
             Cell::new(ink_of(&letter.error_class), cut(&letter.error_code, 32)),
@@ -172,20 +172,16 @@ fn ink_of_status(status: &str) -> Ink {
 
 async fn show_one(args: &ShowArgs) -> Result<ExitCode, BoxError> {
     let desk = open()?;
-    let found = desk
-        .dead_letter(&args.id, args.payload)
-        .await
-        .map_err(told)?;
-    if args.payload {
+    let found = if args.payload {
         let by = By {
             actor: super::user(),
             reason: "payload looked at".to_owned(),
         };
-        let noted = desk
-            .note("dead_letter.read", &found.dead_letter.id, &by)
-            .await;
-        noted.map_err(told)?;
-    }
+        desk.dead_letter_with_payload(&args.id, &by).await
+    } else {
+        desk.dead_letter(&args.id).await
+    };
+    let found = found.map_err(told)?;
     show(args.form, &found, detail_for_people)
 }
 
@@ -221,8 +217,8 @@ fn detail_for_people(detail: &DeadLetterDetail, paint: Paint) -> String {
             ),
         )
         .add("tried", tries)
-        .add("first seen", time(&letter.first_at))
-        .add("given up", time(&letter.kept_at))
+        .add("first seen", time(letter.first_at))
+        .add("given up", time(letter.kept_at))
         .add("came by", safe(&letter.source))
         .maybe("message", letter.message_id.as_ref())
         .maybe("correlation", letter.correlation_id.as_ref())
@@ -235,7 +231,6 @@ fn detail_for_people(detail: &DeadLetterDetail, paint: Paint) -> String {
     if let Some(by) = &letter.decided_by {
         let at = letter
             .decided_at
-            .as_deref()
             .map_or_else(String::new, |at| format!(", {}", time(at)));
         facts.add("decided by", format!("{}{at}", safe(by)));
     }
@@ -311,7 +306,7 @@ fn groups_for_people(groups: &[Group], paint: Paint) -> String {
             Some(handler) => safe(handler),
             None => format!("no handler, {}", cut(&group.event_type, 60)),
         };
-        let times = format!("{}\n{}", time(&group.first_at), time(&group.last_at));
+        let times = format!("{}\n{}", time(group.first_at), time(group.last_at));
         table.row(vec![
             group.count.to_string().into(),
             safe(&group.fingerprint).into(),

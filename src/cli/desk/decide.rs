@@ -5,16 +5,14 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::dead_letters::{page_for_people, table};
-use super::text::{Facts, count, cut, indent, time};
-use super::watch::{leave, watch};
+use super::text::{Facts, count};
 use super::which::Which;
+use super::work::{self, Plan, Work, shares};
 use super::{Change, Form, open, show, told};
-use crate::cli::output::{self, Ink, Paint};
+use crate::cli::output::{self, Paint};
 use crate::cli::progress::short;
 use crate::cli::prompt;
-use crate::desk::{
-    DeadLetterPage, Desk, Discard, Page, RedrivePreview, RunMode, Share, StartRedrive,
-};
+use crate::desk::{DeadLetterPage, Desk, Discard, Page, RedrivePreview, RunMode, StartRedrive};
 use crate::error::BoxError;
 
 #[derive(Args)]
@@ -27,22 +25,8 @@ pub(in super::super) struct RedriveArgs {
     /// Also what was done meanwhile: its handlers run once more.
     #[arg(long)]
     force: bool,
-    /// Events per second.
-    #[arg(long, value_name = "N")]
-    per_second: Option<i64>,
-    /// Only show what it would do.
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not wait for the end.
-    #[arg(long)]
-    detach: bool,
-    /// A name for this request: given again, it finds the redrive it began.
-    #[arg(long, value_name = "NAME")]
-    request_id: Option<String>,
     #[command(flatten)]
-    change: Change,
-    #[command(flatten)]
-    form: Form,
+    work: Work,
 }
 
 #[derive(Args)]
@@ -67,42 +51,24 @@ pub(super) async fn redrive(args: RedriveArgs) -> Result<ExitCode, BoxError> {
     let mut ask = StartRedrive {
         select: args.which.filter(None),
         all: args.all,
-        mode: if args.force {
-            RunMode::Force
-        } else {
-            RunMode::IfNotDone
+        mode: match args.force {
+            true => RunMode::Force,
+            false => RunMode::IfNotDone,
         },
-        per_second: args.per_second,
-        request_id: args.request_id.clone(),
+        per_second: args.work.per_second,
+        request_id: args.work.request_id.clone(),
         expected: None,
     };
     let preview = desk.preview_redrive(&ask).await.map_err(told)?;
-    if args.dry_run {
-        return show(args.form, &preview, preview_for_people);
-    }
-    let by = args.change.by()?;
-    if !args.form.json {
-        output::print(&preview_for_people(&preview, Paint::of_stdout()));
-    }
-    // Asked for under a name it may have begun before, and have taken them all.
-    if preview.count == 0 && ask.request_id.is_none() {
-        return nothing(args.form, &preview);
-    }
-    let what = count(preview.count, "dead letter");
-    prompt::confirm(&format!("run {what} again?"), args.change.yes)?;
     ask.expected = Some(preview.count);
-    let begun = desk.redrive(&ask, &by).await.map_err(told)?;
-    match args.detach {
-        true => leave(&begun, args.form),
-        false => watch(&desk, begun, args.form).await,
-    }
-}
-
-fn nothing(form: Form, preview: &RedrivePreview) -> Result<ExitCode, BoxError> {
-    if form.json {
-        return show(form, preview, preview_for_people);
-    }
-    Ok(ExitCode::SUCCESS)
+    let plan = Plan {
+        preview: &preview,
+        count: preview.count,
+        one: "dead letter",
+        for_people: preview_for_people,
+    };
+    let begin = async |by| desk.redrive(&ask, &by).await;
+    args.work.carry_out(&desk, plan, begin).await
 }
 
 fn preview_for_people(preview: &RedrivePreview, paint: Paint) -> String {
@@ -112,38 +78,21 @@ fn preview_for_people(preview: &RedrivePreview, paint: Paint) -> String {
     let mut facts = Facts::default();
     facts
         .add("handlers", shares(&preview.handlers))
-        .add("types", shares(&preview.event_types));
-    if let (Some(first), Some(last)) = (&preview.first_at, &preview.last_at) {
-        facts.add("kept", format!("{} to {}", time(first), time(last)));
-    }
+        .add("types", shares(&preview.event_types))
+        .span("kept", preview.first_at, preview.last_at);
     if preview.done_since > 0 {
-        facts.add(
-            "done since",
-            format!("{}, which are skipped", preview.done_since),
-        );
+        let text = format!("{}, which are skipped", preview.done_since);
+        facts.add("done since", text);
     }
     facts.add("takes about", short(preview.seconds));
-    let shown = i64::try_from(preview.sample.len()).unwrap_or(0);
-    let mut out = format!(
-        "{}\n{}",
-        paint.ink(Ink::Bold, &count(preview.count, "dead letter")),
-        facts.render(paint)
-    );
-    out.push_str(&indent(&table(&preview.sample, false, paint), "  "));
-    if shown < preview.count {
-        let line = format!("  … and {} more", preview.count - shown);
-        out.push_str(&format!("{}\n", paint.ink(Ink::Dim, &line)));
-    }
-    out
-}
-
-/// `a 3, b 1`
-pub(super) fn shares(shares: &[Share]) -> String {
-    let words: Vec<String> = shares
-        .iter()
-        .map(|share| format!("{} {}", cut(&share.name, 40), share.count))
-        .collect();
-    words.join(", ")
+    let sample = table(&preview.sample, false, paint);
+    let shown = preview.sample.len();
+    work::preview(
+        (preview.count, "dead letter"),
+        &facts,
+        (&sample, shown),
+        paint,
+    )
 }
 
 /// Gives dead letters up.

@@ -8,9 +8,9 @@ use std::process::{Command, ExitCode};
 
 use clap::Args;
 
-use super::watch::{leave, watch};
+use super::watch::follow;
 use super::{Change, Form, open, told};
-use crate::cli::prompt;
+use crate::cli::{output, prompt};
 use crate::desk::Edit;
 use crate::error::BoxError;
 
@@ -41,7 +41,8 @@ pub(in super::super) struct EditArgs {
 pub(super) async fn edit(args: &EditArgs) -> Result<ExitCode, BoxError> {
     let by = args.change.by()?;
     let desk = open()?;
-    let found = desk.dead_letter(&args.id, true).await.map_err(told)?;
+    let found = desk.dead_letter_with_payload(&args.id, &by).await;
+    let found = found.map_err(told)?;
     let payload = found.payload.and_then(|payload| payload.text);
     let old = payload.unwrap_or_default();
     let new = match &args.file {
@@ -67,17 +68,11 @@ pub(super) async fn edit(args: &EditArgs) -> Result<ExitCode, BoxError> {
     let edited = desk.edit(id, &ask, &by).await.map_err(told)?;
     if !args.form.json {
         let line = format!("the copy is event {}", edited.event_id);
-        crate::cli::output::print(&line);
+        output::print(&line);
     }
-    let begun = desk
-        .redrive_detail(&edited.redrive_id)
-        .await
-        .map_err(told)?
-        .redrive;
-    match args.detach {
-        true => leave(&begun, args.form),
-        false => watch(&desk, begun, args.form).await,
-    }
+    let begun = desk.redrive_detail(&edited.redrive_id).await;
+    let begun = begun.map_err(told)?.redrive;
+    follow(&desk, begun, args.detach, args.form).await
 }
 
 fn read(mut from: impl Read) -> Result<String, BoxError> {

@@ -121,26 +121,22 @@ fn row(kept: &Kept, paint: Paint) -> Node {
         words.push(format!("{} failed", tries(kept.attempts)));
     }
     words.extend(kept.last_error_code.as_ref().map(|code| safe(code)));
-    if let Some(at) = kept
-        .next_attempt_at
-        .as_ref()
-        .filter(|_| kept.status == "pending")
-    {
+    if let Some(at) = kept.next_attempt_at.filter(|_| kept.status == "pending") {
         words.push(format!("next try {}", time(at)));
     }
-    let made = paint.ink(Ink::Dim, &time(&kept.created_at));
+    let made = paint.ink(Ink::Dim, &time(kept.created_at));
     let line = format!("{made}  row in events: {}", words.join(", "));
     Node::leaf(line)
 }
 
 fn run(run: &Run, paint: Paint) -> Node {
-    let at = paint.ink(Ink::Dim, &time(&run.started_at));
+    let at = paint.ink(Ink::Dim, &time(run.started_at));
     let generation = match run.generation {
         0 => String::new(),
         again => format!(" (run again, {again})"),
     };
     let below = run.failures.iter().map(|failure| {
-        let at = paint.ink(Ink::Dim, &time(&failure.at));
+        let at = paint.ink(Ink::Dim, &time(failure.at));
         let ink = if failure.error_class == "transient" {
             Ink::Yellow
         } else {
@@ -220,7 +216,7 @@ fn repeat(repeat: &Repeat, paint: Paint) -> Node {
         (false, "id_reuse") => paint.ink(Ink::Red, "kept as a dead letter"),
         (false, _) => "nothing to do".to_owned(),
     });
-    let at = paint.ink(Ink::Dim, &time(&repeat.at));
+    let at = paint.ink(Ink::Dim, &time(repeat.at));
     Node::leaf(format!(
         "{at}  {}: {}",
         safe(&repeat.handler),
@@ -229,10 +225,10 @@ fn repeat(repeat: &Repeat, paint: Paint) -> Node {
 }
 
 fn emission(emission: &Emission, paint: Paint) -> Node {
-    let at = paint.ink(Ink::Dim, &time(&emission.created_at));
+    let at = paint.ink(Ink::Dim, &time(emission.created_at));
     let state = paint.ink(ink_of(&emission.state), &safe(&emission.state));
     let mut words = vec![format!("{state} on {}", safe(&emission.topic))];
-    words.extend(emission.published_at.as_ref().map(|at| time(at)));
+    words.extend(emission.published_at.map(time));
     words.extend(
         emission
             .broker_message_id
@@ -259,7 +255,7 @@ fn emission(emission: &Emission, paint: Paint) -> Node {
 }
 
 fn letter(letter: &DeadLetter, paint: Paint) -> Node {
-    let at = paint.ink(Ink::Dim, &time(&letter.kept_at));
+    let at = paint.ink(Ink::Dim, &time(letter.kept_at));
     let ink = if letter.status == "open" {
         Ink::Red
     } else {
@@ -302,8 +298,8 @@ pub(super) fn runs_table(runs: &[Run], paint: Paint) -> String {
         table.row(vec![
             safe(&run.handler).into(),
             run.generation.to_string().into(),
-            Cell::new(Ink::Dim, time(&run.started_at)),
-            Cell::new(Ink::Dim, time_or_dash(run.ended_at.as_ref())),
+            Cell::new(Ink::Dim, time(run.started_at)),
+            Cell::new(Ink::Dim, time_or_dash(run.ended_at)),
             lines.join("\n").into(),
         ]);
     }

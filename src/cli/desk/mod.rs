@@ -13,6 +13,7 @@ mod status;
 mod text;
 mod watch;
 mod which;
+mod work;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,9 @@ use super::watch::watch;
 use super::{Change, Form, open, show, told};
 use crate::cli::output::{Cell, Ink, Paint, Table};
 use crate::cli::prompt;
-use crate::desk::{AuditEntry, AuditPage, Page, Redrive, RedriveDetail, RunMode, SideEffects};
+use crate::desk::{
+    AuditEntry, AuditPage, Page, Redrive, RedriveDetail, RedrivePage, RunMode, SideEffects,
+};
 use crate::error::BoxError;
 
 /// How many events that did not end well are shown.
@@ -79,10 +81,7 @@ pub(in super::super) async fn redrives(command: RedrivesCommand) -> Result<ExitC
     match command {
         RedrivesCommand::List(args) => {
             let found = open()?.redrives(&args.page()).await.map_err(told)?;
-            let answer = serde_json::json!({"redrives": found});
-            show(args.form, &answer, |_, paint| {
-                list_for_people(&found, paint)
-            })
+            show(args.form, &found, list_for_people)
         }
         RedrivesCommand::Show(args) => {
             let desk = open()?;
@@ -99,7 +98,7 @@ pub(in super::super) async fn redrives(command: RedrivesCommand) -> Result<ExitC
             prompt::confirm(&format!("stop {id}?"), args.change.yes)?;
             let stopped = desk.abort(&args.id, &by).await.map_err(told)?;
             show(args.form, &stopped, |stopped, _| {
-                let left = stopped.total - ended(stopped);
+                let left = stopped.total - stopped.ended();
                 format!(
                     "{} stopped; {left} of {} were left as they are\n",
                     safe(&stopped.id),
@@ -110,18 +109,14 @@ pub(in super::super) async fn redrives(command: RedrivesCommand) -> Result<ExitC
     }
 }
 
-fn ended(redrive: &Redrive) -> i64 {
-    redrive.done + redrive.failed + redrive.skipped
-}
-
-fn list_for_people(redrives: &[Redrive], paint: Paint) -> String {
-    if redrives.is_empty() {
+fn list_for_people(page: &RedrivePage, paint: Paint) -> String {
+    if page.redrives.is_empty() {
         return "no redrives\n".to_owned();
     }
     let mut table = Table::new(&[
         "ID", "BEGUN", "KIND", "STATE", "DONE", "FAILED", "SKIPPED", "OF", "BY", "WHY",
     ]);
-    for redrive in redrives {
+    for redrive in &page.redrives {
         let failed = if redrive.failed > 0 {
             Ink::Red
         } else {
@@ -129,7 +124,7 @@ fn list_for_people(redrives: &[Redrive], paint: Paint) -> String {
         };
         table.row(vec![
             safe(&redrive.id).into(),
-            Cell::new(Ink::Dim, time(&redrive.created_at)),
+            Cell::new(Ink::Dim, time(redrive.created_at)),
             kind(redrive).into(),
             state(redrive),
             redrive.done.to_string().into(),
@@ -140,10 +135,17 @@ fn list_for_people(redrives: &[Redrive], paint: Paint) -> String {
             cut(&redrive.reason, 40).into(),
         ]);
     }
-    table.render(paint)
+    table.render(paint) + &go_on(page.next.as_ref(), paint)
 }
 
-fn kind(redrive: &Redrive) -> &'static str {
+/// Says how to see the next page, where there is one.
+fn go_on(next: Option<&String>, paint: Paint) -> String {
+    let line = next.map(|next| format!("\ngo on with --cursor {}\n", safe(next)));
+    line.map_or_else(String::new, |line| paint.ink(Ink::Dim, &line))
+}
+
+/// What a redrive is called.
+pub(super) fn kind(redrive: &Redrive) -> &'static str {
     match redrive.kind.as_str() {
         "replay" => "replay",
         _ => "redrive",
@@ -173,8 +175,8 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
         (state, _) => state,
     };
     let end = match redrive.state.as_str() {
-        "running" => format!("{words}, last moved {}", time(&redrive.updated_at)),
-        _ => format!("{}, {}", safe(words), time(&redrive.updated_at)),
+        "running" => format!("{words}, last moved {}", time(redrive.updated_at)),
+        _ => format!("{}, {}", safe(words), time(redrive.updated_at)),
     };
     facts
         .add("state", end)
@@ -182,14 +184,14 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
             "events",
             format!(
                 "{} of {}: {} done, {} skipped, {failed}",
-                ended(redrive),
+                redrive.ended(),
                 redrive.total,
                 redrive.done,
                 redrive.skipped
             ),
         )
         .add("pace", format!("{} per second", redrive.per_second))
-        .add("begun", time(&redrive.created_at))
+        .add("begun", time(redrive.created_at))
         .add("by", safe(&redrive.actor))
         .add("because", safe(&redrive.reason))
         .maybe("handler", redrive.handler.as_ref());
@@ -215,7 +217,7 @@ pub(super) fn detail_for_people(detail: &RedriveDetail, paint: Paint) -> String 
         for item in detail.problems.iter().take(SHOWN) {
             table.row(vec![
                 safe(&item.id).into(),
-                Cell::new(Ink::Dim, time(&item.at)),
+                Cell::new(Ink::Dim, time(item.at)),
                 Cell::new(Ink::Red, safe(&item.outcome)),
                 item.reason
                     .as_ref()
@@ -249,7 +251,7 @@ fn audit_for_people(page: &AuditPage, paint: Paint) -> String {
     let mut table = Table::new(&["AT", "WHO", "DID", "TO", "WHY", "DETAIL"]);
     for entry in &page.entries {
         table.row(vec![
-            Cell::new(Ink::Dim, time(&entry.at)),
+            Cell::new(Ink::Dim, time(entry.at)),
             cut(&entry.actor, 30).into(),
             safe(&entry.action).into(),
             cut(&entry.target, 48).into(),
@@ -257,12 +259,7 @@ fn audit_for_people(page: &AuditPage, paint: Paint) -> String {
             Cell::new(Ink::Dim, detail_of(entry)),
         ]);
     }
-    let mut out = table.render(paint);
-    if let Some(next) = &page.next {
-        let line = format!("\ngo on with --cursor {}\n", safe(next));
-        out.push_str(&paint.ink(Ink::Dim, &line));
-    }
-    out
+    table.render(paint) + &go_on(page.next.as_ref(), paint)
 }
 
 fn detail_of(entry: &AuditEntry) -> String {

@@ -4,14 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::decide::shares;
 use super::moment::moment;
-use super::text::{Facts, count, cut, indent, or_dash, safe, time};
-use super::watch::{leave, watch};
-use super::{Change, Form, open, show, told};
-use crate::cli::output::{self, Cell, Ink, Paint, Table};
+use super::text::{Facts, cut, or_dash, safe, time};
+use super::work::{self, Plan, Work, shares};
+use super::{open, told};
+use crate::cli::output::{Cell, Ink, Paint, Table};
 use crate::cli::progress::short;
-use crate::cli::prompt;
 use crate::desk::{EventFilter, ReplayPreview, SideEffects, StartReplay};
 use crate::error::BoxError;
 
@@ -39,22 +37,8 @@ pub(in super::super) struct ReplayArgs {
     /// Run also the handlers that do not want to be replayed.
     #[arg(long)]
     side_effects: bool,
-    /// Events per second.
-    #[arg(long, value_name = "N")]
-    per_second: Option<i64>,
-    /// Only show what it would do.
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not wait for the end.
-    #[arg(long)]
-    detach: bool,
-    /// A name for this request: given again, it finds the replay it began.
-    #[arg(long, value_name = "NAME")]
-    request_id: Option<String>,
     #[command(flatten)]
-    change: Change,
-    #[command(flatten)]
-    form: Form,
+    work: Work,
 }
 
 /// Runs the command.
@@ -76,32 +60,20 @@ pub(in super::super) async fn replay(args: ReplayArgs) -> Result<ExitCode, BoxEr
             true => SideEffects::Run,
             false => SideEffects::AsDeclared,
         },
-        per_second: args.per_second,
-        request_id: args.request_id,
+        per_second: args.work.per_second,
+        request_id: args.work.request_id.clone(),
         expected: None,
     };
     let preview = desk.preview_replay(&ask).await.map_err(told)?;
-    if args.dry_run {
-        return show(args.form, &preview, for_people);
-    }
-    let by = args.change.by()?;
-    if !args.form.json {
-        output::print(&for_people(&preview, Paint::of_stdout()));
-    }
-    if preview.count == 0 && ask.request_id.is_none() {
-        return match args.form.json {
-            true => show(args.form, &preview, for_people),
-            false => Ok(ExitCode::SUCCESS),
-        };
-    }
-    let what = count(preview.count, "processed event");
-    prompt::confirm(&format!("run {what} again?"), args.change.yes)?;
     ask.expected = Some(preview.count);
-    let begun = desk.replay(&ask, &by).await.map_err(told)?;
-    match args.detach {
-        true => leave(&begun, args.form),
-        false => watch(&desk, begun, args.form).await,
-    }
+    let plan = Plan {
+        preview: &preview,
+        count: preview.count,
+        one: "processed event",
+        for_people,
+    };
+    let begin = async |by| desk.replay(&ask, &by).await;
+    args.work.carry_out(&desk, plan, begin).await
 }
 
 fn for_people(preview: &ReplayPreview, paint: Paint) -> String {
@@ -109,44 +81,36 @@ fn for_people(preview: &ReplayPreview, paint: Paint) -> String {
         return "no processed event is meant by this\n".to_owned();
     }
     let mut facts = Facts::default();
-    facts.add("types", shares(&preview.event_types));
-    if let (Some(first), Some(last)) = (&preview.first_at, &preview.last_at) {
-        facts.add("made", format!("{} to {}", time(first), time(last)));
-    }
-    facts.add("takes about", short(preview.seconds));
+    facts
+        .add("types", shares(&preview.event_types))
+        .span("made", preview.first_at, preview.last_at)
+        .add("takes about", short(preview.seconds));
     for handler in &preview.handlers {
-        let text = format!("{} gets {}", safe(&handler.handler), handler.count);
-        match handler.replay.as_str() {
-            "skip" => {
-                let text = format!(
-                    "{}, skipped: it does not want to be replayed",
-                    safe(&handler.handler)
-                );
-                facts.add("handler", paint.ink(Ink::Dim, &text))
-            }
-            _ => facts.add("handler", text),
+        let name = safe(&handler.handler);
+        let text = match handler.replay.as_str() {
+            "skip" => paint.ink(
+                Ink::Dim,
+                &format!("{name}, skipped: it does not want to be replayed"),
+            ),
+            _ => format!("{name} gets {}", handler.count),
         };
+        facts.add("handler", text);
     }
     let mut table = Table::new(&["EVENT", "MADE", "EVENT TYPE", "AGGREGATE", "ENDED AS"]);
     for event in &preview.sample {
         table.row(vec![
             safe(&event.id).into(),
-            Cell::new(Ink::Dim, time(&event.created_at)),
+            Cell::new(Ink::Dim, time(event.created_at)),
             cut(&event.event_type, 40).into(),
             or_dash(event.aggregate_id.as_ref()).into(),
             safe(&event.status).into(),
         ]);
     }
-    let mut out = format!(
-        "{}\n{}",
-        paint.ink(Ink::Bold, &count(preview.count, "processed event")),
-        facts.render(paint)
-    );
-    out.push_str(&indent(&table.render(paint), "  "));
-    let shown = i64::try_from(preview.sample.len()).unwrap_or(0);
-    if shown < preview.count {
-        let line = format!("  … and {} more", preview.count - shown);
-        out.push_str(&format!("{}\n", paint.ink(Ink::Dim, &line)));
-    }
-    out
+    let sample = (table.render(paint), preview.sample.len());
+    work::preview(
+        (preview.count, "processed event"),
+        &facts,
+        (&sample.0, sample.1),
+        paint,
+    )
 }

@@ -1,14 +1,18 @@
 //! `hookyard status`: how the durable half is doing.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::redrives::kind;
 use super::text::{Facts, count, safe, time, time_or_dash};
 use super::{Form, open, show, told};
 use crate::cli::output::{Cell, Ink, Paint, Table};
 use crate::cli::progress::short;
-use crate::desk::{LaneStatus, Status};
+use crate::desk::{
+    DeadLettersStatus, EventsStatus, InboxStatus, LaneStatus, OutboxStatus, Redrive, Status,
+};
 use crate::error::BoxError;
 
 /// What waits longer than this is worth a look, in seconds.
@@ -37,7 +41,32 @@ pub(in super::super) async fn status(args: &StatusArgs) -> Result<ExitCode, BoxE
 
 fn for_people(status: &Status, all_lanes: bool, paint: Paint) -> String {
     let mut facts = Facts::default();
-    let events = &status.events;
+    facts
+        .add("events", events(&status.events, paint))
+        .add("outbox", outbox(&status.outbox, paint))
+        .add("inbox", inbox(&status.inbox, paint))
+        .add("dead letters", dead_letters(&status.dead_letters, paint));
+    for it in &status.redrives {
+        facts.add(kind(it), redrive(it, paint));
+    }
+    let mut out = format!(
+        "{}  {}\n{}",
+        paint.ink(Ink::Bold, status.database),
+        paint.ink(Ink::Dim, &time(status.now)),
+        facts.render(paint)
+    );
+    let odd = |lane: &&LaneStatus| {
+        all_lanes || lane.failures > 0 || lane.paused_until.is_some() || is_old(lane)
+    };
+    let lanes: Vec<&LaneStatus> = status.lanes.iter().filter(odd).collect();
+    if !lanes.is_empty() {
+        out.push('\n');
+        out.push_str(&table(&lanes, paint));
+    }
+    out + &instances(status, paint)
+}
+
+fn events(events: &EventsStatus, paint: Paint) -> String {
     let mut words = vec![match events.pending {
         0 => "nothing pending".to_owned(),
         pending => format!("{pending} pending"),
@@ -50,9 +79,10 @@ fn for_people(status: &Status, all_lanes: bool, paint: Paint) -> String {
         words.push(paint.ink(Ink::Yellow, &text));
     }
     words.extend(oldest(events.oldest_age_seconds, paint));
-    facts.add("events", words.join(", "));
+    words.join(", ")
+}
 
-    let outbox = &status.outbox;
+fn outbox(outbox: &OutboxStatus, paint: Paint) -> String {
     let mut words = vec![match outbox.waiting {
         0 => "nothing to publish".to_owned(),
         waiting => format!("{waiting} to publish"),
@@ -62,78 +92,63 @@ fn for_people(status: &Status, all_lanes: bool, paint: Paint) -> String {
         let text = format!("{} refused by the broker for good", outbox.parked);
         words.push(paint.ink(Ink::Yellow, &text));
     }
-    facts.add("outbox", words.join(", "));
+    words.join(", ")
+}
 
-    let inbox = &status.inbox;
+fn inbox(inbox: &InboxStatus, paint: Paint) -> String {
     let mut words = vec![format!("{} running", inbox.running)];
     if inbox.abandoned > 0 {
         let text = format!("{} whose instance is gone or stuck", inbox.abandoned);
         words.push(paint.ink(Ink::Red, &text));
     }
     words.push(format!("{} remembered", inbox.entries));
-    facts.add("inbox", words.join(", "));
+    words.join(", ")
+}
 
-    let letters = &status.dead_letters;
-    let words = match letters.open {
-        0 => paint.ink(Ink::Green, "none open"),
-        open => {
-            let mut words = vec![paint.ink(Ink::Red, &format!("{open} open"))];
-            let age = letters.oldest_age_seconds.map(short);
-            words.extend(age.map(|age| format!("the oldest for {age}")));
-            words.push("see `hookyard dead-letters groups`".to_owned());
-            words.join(", ")
+fn dead_letters(letters: &DeadLettersStatus, paint: Paint) -> String {
+    if letters.open == 0 {
+        return paint.ink(Ink::Green, "none open");
+    }
+    let mut words = vec![paint.ink(Ink::Red, &format!("{} open", letters.open))];
+    let age = letters.oldest_age_seconds.map(short);
+    words.extend(age.map(|age| format!("the oldest for {age}")));
+    words.push("see `hookyard dead-letters groups`".to_owned());
+    words.join(", ")
+}
+
+fn redrive(redrive: &Redrive, paint: Paint) -> String {
+    let state = match redrive.in_hand {
+        true => "running",
+        false => "waiting for an instance",
+    };
+    let failed = match redrive.failed {
+        0 => String::new(),
+        failed => paint.ink(Ink::Red, &format!(", {failed} failed")),
+    };
+    let (id, ended, total) = (&redrive.id, redrive.ended(), redrive.total);
+    format!("{id} {state}, {ended} of {total}{failed}")
+}
+
+/// Says who works, or that nobody does although there is something to do.
+fn instances(status: &Status, paint: Paint) -> String {
+    let holders = status
+        .lanes
+        .iter()
+        .filter_map(|lane| lane.holder.as_deref());
+    let holders: BTreeSet<&str> = holders.collect();
+    let waits = status.events.due > 0 || status.outbox.waiting > 0;
+    let line = match i64::try_from(holders.len()).unwrap_or(0) {
+        0 if waits => {
+            let text = "no instance works on what waits: is the service running, with ENABLE_POLLING=true for events?";
+            paint.ink(Ink::Yellow, text)
+        }
+        0 => return String::new(),
+        some => {
+            let text = format!("{} working on lanes", count(some, "instance"));
+            paint.ink(Ink::Dim, &text)
         }
     };
-    facts.add("dead letters", words);
-    for redrive in &status.redrives {
-        let ended = redrive.done + redrive.failed + redrive.skipped;
-        let state = match redrive.in_hand {
-            true => "running",
-            false => "waiting for an instance",
-        };
-        let name = if redrive.kind == "replay" {
-            "replay"
-        } else {
-            "redrive"
-        };
-        let failed = match redrive.failed {
-            0 => String::new(),
-            failed => paint.ink(Ink::Red, &format!(", {failed} failed")),
-        };
-        let text = format!(
-            "{} {state}, {ended} of {}{failed}",
-            redrive.id, redrive.total
-        );
-        facts.add(name, text);
-    }
-    let mut out = format!(
-        "{}  {}\n{}",
-        paint.ink(Ink::Bold, status.database),
-        paint.ink(Ink::Dim, &time(&status.now)),
-        facts.render(paint)
-    );
-    let odd = |lane: &&LaneStatus| {
-        all_lanes || lane.failures > 0 || lane.paused_until.is_some() || is_old(lane)
-    };
-    let lanes: Vec<&LaneStatus> = status.lanes.iter().filter(odd).collect();
-    if !lanes.is_empty() {
-        out.push('\n');
-        out.push_str(&table(&lanes, paint));
-    }
-    let working = status.lanes.iter().filter(|lane| lane.holder.is_some());
-    let mut holders: Vec<&str> = working.filter_map(|lane| lane.holder.as_deref()).collect();
-    holders.sort_unstable();
-    holders.dedup();
-    let instances = i64::try_from(holders.len()).unwrap_or(0);
-    let waits = status.events.due > 0 || status.outbox.waiting > 0;
-    if instances > 0 {
-        let text = format!("{} working on lanes", count(instances, "instance"));
-        out.push_str(&format!("\n{}\n", paint.ink(Ink::Dim, &text)));
-    } else if waits {
-        let text = "no instance works on what waits: is the service running, with ENABLE_POLLING=true for events?";
-        out.push_str(&format!("\n{}\n", paint.ink(Ink::Yellow, text)));
-    }
-    out
+    format!("\n{line}\n")
 }
 
 fn oldest(age: Option<f64>, paint: Paint) -> Option<String> {
@@ -172,7 +187,7 @@ fn table(lanes: &[&LaneStatus], paint: Paint) -> String {
             lane.waiting.to_string().into(),
             Cell::new(old, age),
             Cell::new(failures, lane.failures.to_string()),
-            time_or_dash(lane.paused_until.as_ref()).into(),
+            time_or_dash(lane.paused_until).into(),
             holder.into(),
         ]);
     }

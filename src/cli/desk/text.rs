@@ -1,6 +1,7 @@
 //! Words out of the database, made fit for a terminal.
 
 use crate::cli::output::{Ink, Paint};
+use crate::store::At;
 
 /// Takes the power out of control characters: an event's type or id may hold any.
 pub(super) fn safe(text: &str) -> String {
@@ -37,18 +38,16 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Writes an RFC 3339 time in UTC to the second, with a space in it.
-pub(super) fn time(text: &str) -> String {
-    let Some((day, rest)) = text.split_once('T') else {
-        return safe(text);
-    };
-    let clock = rest.split(['.', 'Z', '+']).next().unwrap_or(rest);
-    safe(&format!("{day} {clock}Z"))
+/// Writes a time in UTC to the second, with a space in it.
+pub(super) fn time(at: At) -> String {
+    let mut text = at.to_string();
+    text.truncate("2026-11-21T09:38:12".len());
+    text.replace('T', " ") + "Z"
 }
 
 /// As [`time`], with a dash for never.
-pub(super) fn time_or_dash(text: Option<&String>) -> String {
-    text.map_or_else(|| "–".to_owned(), |text| time(text))
+pub(super) fn time_or_dash(at: Option<At>) -> String {
+    at.map_or_else(|| "–".to_owned(), time)
 }
 
 /// A dash for nothing.
@@ -74,6 +73,19 @@ impl Facts {
     pub(super) fn maybe(&mut self, name: &'static str, value: Option<&String>) -> &mut Self {
         if let Some(value) = value {
             self.add(name, safe(value));
+        }
+        self
+    }
+
+    /// Adds from when to when something was, if there is any.
+    pub(super) fn span(
+        &mut self,
+        name: &'static str,
+        first: Option<At>,
+        last: Option<At>,
+    ) -> &mut Self {
+        if let (Some(first), Some(last)) = (first, last) {
+            self.add(name, format!("{} to {}", time(first), time(last)));
         }
         self
     }
@@ -138,8 +150,6 @@ mod tests {
 
     #[test]
     fn times_are_short_and_say_their_zone() {
-        assert_eq!(time("2026-11-21T09:38:12.123456Z"), "2026-11-21 09:38:12Z");
-        assert_eq!(time("2026-11-21T09:38:12Z"), "2026-11-21 09:38:12Z");
-        assert_eq!(time("never"), "never");
+        assert_eq!(time(At(1_795_253_892_123_456)), "2026-11-21 09:38:12Z");
     }
 }

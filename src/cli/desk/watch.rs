@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::redrives::detail_for_people;
 use super::{Form, SOME_FAILED, show, told};
-use crate::cli::output;
 use crate::cli::progress::{At, Progress};
 use crate::clock::{Clock, SystemClock};
 use crate::desk::{Desk, Redrive};
@@ -16,6 +15,22 @@ const PAUSE: Duration = Duration::from_millis(400);
 
 /// How long nobody may have taken it up before the wait is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Stays with work that was begun until it is over, unless it is to be left alone.
+///
+/// # Errors
+/// As [`watch`].
+pub(super) async fn follow(
+    desk: &Desk,
+    begun: Redrive,
+    detach: bool,
+    form: Form,
+) -> Result<ExitCode, BoxError> {
+    match detach {
+        true => leave(&begun, form),
+        false => watch(desk, begun, form).await,
+    }
+}
 
 /// Shows how far a redrive or replay is until it is over, then what came of it.
 ///
@@ -72,22 +87,16 @@ pub(super) async fn watch(desk: &Desk, begun: Redrive, form: Form) -> Result<Exi
 }
 
 /// Says where it can be looked at, and goes.
-///
-/// # Errors
-/// None in practice.
-pub(super) fn leave(begun: &Redrive, form: Form) -> Result<ExitCode, BoxError> {
-    match form.json {
-        true => output::print(&serde_json::to_string_pretty(begun)?),
-        false => output::print(&format!(
+fn leave(begun: &Redrive, form: Form) -> Result<ExitCode, BoxError> {
+    show(form, begun, |begun, _| {
+        format!(
             "{} begun; `hookyard redrives show {0}` shows how far it is, `hookyard redrives abort \
              {0}` stops it",
             begun.id
-        )),
-    }
-    Ok(ExitCode::SUCCESS)
+        )
+    })
 }
 
 fn ended(redrive: &Redrive) -> u64 {
-    let ended = redrive.done + redrive.failed + redrive.skipped;
-    u64::try_from(ended).unwrap_or(0)
+    u64::try_from(redrive.ended()).unwrap_or(0)
 }

@@ -9,56 +9,12 @@ use serde_json::Value;
 pub use status::{DeadLettersStatus, EventsStatus, InboxStatus, LaneStatus, OutboxStatus, Status};
 pub use story::{Emission, EventStory, Explanation, Failure, Kept, Repeat, Run};
 
-use super::{RunMode, SideEffects};
+pub use crate::store::dead_letters::{DeadLetter, Group};
+pub use crate::store::erasure::Erased;
+pub use crate::store::redrives::ReplayedEvent;
 
-/// A failed event that will not be tried again by itself. Holds no value of the event.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DeadLetter {
-    /// Its id.
-    pub id: String,
-    /// `open`, `redriven` or `discarded`.
-    pub status: String,
-    /// `push`, `events`, `subscription` or `outbox`.
-    pub source: String,
-    /// Id of the event.
-    pub event_id: String,
-    /// The event type, empty when the delivery could not be decoded.
-    pub event_type: String,
-    /// The handler that failed; none when it did not come so far.
-    pub handler: Option<String>,
-    /// Which run failed: 0 the first, more after redrives and replays.
-    pub generation: i32,
-    /// `transient` or `permanent`.
-    pub error_class: String,
-    /// Machine-readable.
-    pub error_code: String,
-    /// For people.
-    pub error_message: String,
-    /// How often it was tried.
-    pub retry_count: i32,
-    /// The group it belongs to.
-    pub fingerprint: String,
-    /// When the event was made or first seen.
-    pub first_at: String,
-    /// When it was given up.
-    pub kept_at: String,
-    /// Pub/Sub's id of the message.
-    pub message_id: Option<String>,
-    /// Correlation id.
-    pub correlation_id: Option<String>,
-    /// Trace id.
-    pub trace_id: Option<String>,
-    /// The redrive that has it in hand, or had.
-    pub redrive_id: Option<String>,
-    /// Who decided.
-    pub decided_by: Option<String>,
-    /// When it was decided.
-    pub decided_at: Option<String>,
-    /// What was noted with it.
-    pub note: Option<String>,
-    /// Length of the original in bytes.
-    pub size_bytes: i64,
-}
+use super::{RunMode, SideEffects};
+use crate::store::At;
 
 /// A page of dead letters, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,31 +55,6 @@ pub struct Payload {
     pub base64: Option<String>,
 }
 
-/// Dead letters that failed for one reason.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Group {
-    /// Names the group in a [`DeadLetterFilter`](super::DeadLetterFilter).
-    pub fingerprint: String,
-    /// The handler.
-    pub handler: Option<String>,
-    /// `transient` or `permanent`.
-    pub error_class: String,
-    /// Machine-readable.
-    pub error_code: String,
-    /// The newest one's message.
-    pub error_message: String,
-    /// The newest one's event type.
-    pub event_type: String,
-    /// How many.
-    pub count: i64,
-    /// When the oldest was kept.
-    pub first_at: String,
-    /// When the newest was kept.
-    pub last_at: String,
-    /// The newest one's id.
-    pub newest_id: String,
-}
-
 /// A count of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Share {
@@ -145,9 +76,9 @@ pub struct RedrivePreview {
     /// The same by event type.
     pub event_types: Vec<Share>,
     /// When the oldest was kept.
-    pub first_at: Option<String>,
+    pub first_at: Option<At>,
     /// When the newest was kept.
-    pub last_at: Option<String>,
+    pub last_at: Option<At>,
     /// How long it would take at the pace asked for.
     pub seconds: f64,
     /// The first few, in the order they would run.
@@ -164,9 +95,9 @@ pub struct ReplayPreview {
     /// What each handler would do; empty where the handlers are not known.
     pub handlers: Vec<ReplayedHandler>,
     /// When the oldest was made.
-    pub first_at: Option<String>,
+    pub first_at: Option<At>,
     /// When the newest was made.
-    pub last_at: Option<String>,
+    pub last_at: Option<At>,
     /// How long it would take at the pace asked for.
     pub seconds: f64,
     /// The first few, in the order they would run.
@@ -182,21 +113,6 @@ pub struct ReplayedHandler {
     pub replay: String,
     /// How many events it would get.
     pub count: i64,
-}
-
-/// An event in a replay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ReplayedEvent {
-    /// Its id.
-    pub id: String,
-    /// Its type.
-    pub event_type: String,
-    /// Its aggregate.
-    pub aggregate_id: Option<String>,
-    /// When it was made.
-    pub created_at: String,
-    /// How it ended.
-    pub status: String,
 }
 
 /// Long work on many events: a redrive or a replay.
@@ -231,11 +147,27 @@ pub struct Redrive {
     /// Why.
     pub reason: String,
     /// When it was begun.
-    pub created_at: String,
+    pub created_at: At,
     /// When it last moved.
-    pub updated_at: String,
+    pub updated_at: At,
     /// Whether an instance is working on it now.
     pub in_hand: bool,
+}
+
+impl Redrive {
+    /// How many events are over.
+    pub fn ended(&self) -> i64 {
+        self.done + self.failed + self.skipped
+    }
+}
+
+/// A page of redrives and replays, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RedrivePage {
+    /// The redrives.
+    pub redrives: Vec<Redrive>,
+    /// Cursor of the next page.
+    pub next: Option<String>,
 }
 
 /// One event of a redrive.
@@ -250,7 +182,7 @@ pub struct RedriveItem {
     /// The generation it ran under.
     pub generation: i32,
     /// When it last moved.
-    pub at: String,
+    pub at: At,
 }
 
 /// One redrive with what came of its events.
@@ -270,23 +202,6 @@ pub struct Discarded {
     pub count: i64,
 }
 
-/// What an erasure took the content from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Erased {
-    /// Rows of `events`; what waited there is not run any more.
-    pub events: i64,
-    /// Dead letters; those that were open are discarded.
-    pub dead_letters: i64,
-    /// Published events in the outbox.
-    pub outbox: i64,
-    /// Rows that events are compared with by age.
-    pub subjects: i64,
-    /// Events that still have to be published, and keep their content until then. Ask again.
-    pub waiting: i64,
-    /// Whether they were only counted.
-    pub dry_run: bool,
-}
-
 /// The copy an edit made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Edited {
@@ -302,7 +217,7 @@ pub struct AuditEntry {
     /// Its number.
     pub seq: i64,
     /// When.
-    pub at: String,
+    pub at: At,
     /// Who.
     pub actor: String,
     /// What was done: `redrive.start`, `redrive.abort`, `dead_letter.discard`, ….

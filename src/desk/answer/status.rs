@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use super::Redrive;
+use crate::store::At;
 
 /// How the durable half is doing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
     /// The database's time.
-    pub now: String,
+    pub now: At,
     /// `postgres` or `sqlite`.
     pub database: &'static str,
     /// The events table.
@@ -79,9 +80,9 @@ pub struct LaneStatus {
     /// The instance that works on it.
     pub holder: Option<String>,
     /// Until when.
-    pub lease_until: Option<String>,
+    pub lease_until: Option<At>,
     /// Not to be worked on before.
-    pub paused_until: Option<String>,
+    pub paused_until: Option<At>,
     /// Holders in a row that never gave it back: they died, or lost the database.
     pub failures: i32,
     /// How much waits in it.

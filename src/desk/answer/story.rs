@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::DeadLetter;
+use crate::store::At;
 
 /// One handler's run for an event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,11 +21,11 @@ pub struct Run {
     /// How often it was tried.
     pub attempt: i32,
     /// When it was claimed for the first time.
-    pub created_at: String,
+    pub created_at: At,
     /// When the last try began.
-    pub started_at: String,
+    pub started_at: At,
     /// When it ended.
-    pub ended_at: Option<String>,
+    pub ended_at: Option<At>,
     /// How long the last try took.
     pub duration_ms: Option<f64>,
     /// Which instance has it, or had.
@@ -49,7 +50,7 @@ pub struct Failure {
     /// For people.
     pub error_message: String,
     /// When.
-    pub at: String,
+    pub at: At,
 }
 
 /// An event that came again.
@@ -64,7 +65,7 @@ pub struct Repeat {
     /// Whether it ran again.
     pub ran_again: bool,
     /// When it came.
-    pub at: String,
+    pub at: At,
 }
 
 /// A row of the `events` table.
@@ -79,13 +80,13 @@ pub struct Kept {
     /// How often it was tried in the present generation.
     pub attempts: i32,
     /// When it is tried again.
-    pub next_attempt_at: Option<String>,
+    pub next_attempt_at: Option<At>,
     /// The last error's code.
     pub last_error_code: Option<String>,
     /// When it was made.
-    pub created_at: String,
+    pub created_at: At,
     /// When it ended.
-    pub processed_at: Option<String>,
+    pub processed_at: Option<At>,
 }
 
 /// An event a handler emitted.
@@ -108,9 +109,9 @@ pub struct Emission {
     /// The last failure's code.
     pub last_error_code: Option<String>,
     /// When it was put into the outbox.
-    pub created_at: String,
+    pub created_at: At,
     /// When the broker confirmed it.
-    pub published_at: Option<String>,
+    pub published_at: Option<At>,
     /// The broker's id of the message.
     pub broker_message_id: Option<String>,
     /// What became of it here, when it came back in.

@@ -202,20 +202,15 @@ impl WebhookDoor {
     fn refuse(&self, refusal: &Refusal, request_id: &RequestId) -> Response {
         let response = refusal.answer(request_id);
         let reason = refusal.code();
-        self.metrics
-            .push_rejected
-            .with_label_values(&[reason])
-            .inc();
-        let Some(count) = self.refusals.count(reason, self.clock.monotonic()) else {
-            return response;
-        };
-        tracing::warn!(
-            reason,
-            count,
-            error.code = refusal.cause(),
-            status = response.status().as_u16(),
-            "webhook request refused"
-        );
+        if let Some(count) = self.refusals.note(reason, &self.metrics, &self.clock) {
+            tracing::warn!(
+                reason,
+                count,
+                error.code = refusal.cause(),
+                status = response.status().as_u16(),
+                "webhook request refused"
+            );
+        }
         response
     }
 }

@@ -1,9 +1,10 @@
 //! Dead letters looked for.
 
+use serde::Serialize;
 use sqlx::FromRow;
 
-use super::super::find::{Conditions, Sql, list, number, words};
-use super::super::{Micros, Store, Tx};
+use super::super::find::{BY_ID, Conditions, Sql, Text, list, number, text, words};
+use super::super::{At, Micros, Store, Tx};
 use crate::error::Result;
 
 /// Counts in lists stop here.
@@ -38,80 +39,81 @@ pub struct Wanted {
     pub until: Option<Micros>,
 }
 
-/// A dead letter without its bytes.
-#[derive(Debug, Clone, FromRow)]
-pub struct DeadLetterRow {
+/// A failed event that will not be tried again by itself. Holds no value of the event.
+#[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
+pub struct DeadLetter {
     /// Its number, in the order of keeping.
+    #[serde(skip)]
     pub seq: i64,
     /// Its id.
     pub id: String,
-    /// `open`, `redriven`, `discarded`.
+    /// `open`, `redriven` or `discarded`.
     pub status: String,
-    /// Where it came from.
+    /// `push`, `events`, `subscription` or `outbox`.
     pub source: String,
-    /// The event.
+    /// Id of the event.
     pub event_id: String,
-    /// The event's type.
+    /// The event type, empty when the delivery could not be decoded.
     pub event_type: String,
-    /// The handler.
+    /// The handler that failed; none when it did not come so far.
     pub handler: Option<String>,
-    /// Which run failed.
+    /// Which run failed: 0 the first, more after redrives and replays.
     pub generation: i32,
-    /// The error's class.
+    /// `transient` or `permanent`.
     pub error_class: String,
-    /// The error's code.
+    /// Machine-readable.
     pub error_code: String,
-    /// The error's message.
+    /// For people.
     pub error_message: String,
     /// How often it was tried.
     pub retry_count: i32,
-    /// The group.
+    /// The group it belongs to.
     pub fingerprint: String,
-    /// When the event was made.
-    pub first_at: Micros,
+    /// When the event was made or first seen.
+    pub first_at: At,
     /// When it was given up.
-    pub kept: Micros,
+    pub kept_at: At,
     /// Pub/Sub's id of the message.
     pub message_id: Option<String>,
     /// Correlation id.
     pub correlation_id: Option<String>,
     /// Trace id.
     pub trace_id: Option<String>,
-    /// The redrive that has it in hand.
+    /// The redrive that has it in hand, or had.
     pub redrive_id: Option<String>,
     /// Who decided.
     pub decided_by: Option<String>,
-    /// When.
-    pub decided_at: Option<Micros>,
-    /// What was noted.
+    /// When it was decided.
+    pub decided_at: Option<At>,
+    /// What was noted with it.
     pub note: Option<String>,
-    /// Length of the original.
-    pub size: i64,
+    /// Length of the original in bytes.
+    pub size_bytes: i64,
 }
 
-/// Dead letters of one kind of failure.
-#[derive(Debug, Clone, FromRow)]
-pub struct GroupRow {
-    /// The group.
+/// Dead letters that failed for one reason.
+#[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
+pub struct Group {
+    /// Names the group in a [`Wanted`].
     pub fingerprint: String,
-    /// How many.
-    pub count: i64,
-    /// When the oldest was kept.
-    pub first: Micros,
-    /// When the newest was kept.
-    pub last: Micros,
-    /// The newest one's id.
-    pub id: String,
-    /// The newest one's handler.
+    /// The handler.
     pub handler: Option<String>,
-    /// The newest one's event type.
-    pub event_type: String,
-    /// The error's class.
+    /// `transient` or `permanent`.
     pub error_class: String,
-    /// The error's code.
+    /// Machine-readable.
     pub error_code: String,
     /// The newest one's message.
     pub error_message: String,
+    /// The newest one's event type.
+    pub event_type: String,
+    /// How many.
+    pub count: i64,
+    /// When the oldest was kept.
+    pub first_at: At,
+    /// When the newest was kept.
+    pub last_at: At,
+    /// The newest one's id.
+    pub newest_id: String,
 }
 
 /// What is needed to run a dead letter again.
@@ -125,45 +127,25 @@ pub struct OriginalRow {
     pub delivery: Option<String>,
 }
 
-/// When it was kept; rows that other services add only say so in a column of their own.
-macro_rules! kept {
-    (postgres) => {
-        "CASE WHEN kept_at > 0 THEN kept_at ELSE \
-         COALESCE((extract(epoch FROM created_at) * 1000000)::BIGINT, 0) END"
-    };
-    (sqlite) => {
-        "CASE WHEN kept_at > 0 THEN kept_at ELSE COALESCE(CAST(ROUND((julianday(created_at) \
-         - 2440587.5) * 86400000) AS INTEGER) * 1000, 0) END"
-    };
-}
-
-const SELECT_POSTGRES: &str = concat!(
+const SELECT: Text = text!(
     "SELECT seq, CAST(id AS TEXT) AS id, status, source, \
      COALESCE(event_key, CAST(event_id AS TEXT)) AS event_id, event_type, handler, generation, \
      error_class, error_code, error_message, retry_count, fingerprint, \
-     (extract(epoch FROM original_created_at) * 1000000)::BIGINT AS first_at, ",
-    kept!(postgres),
-    " AS kept, message_id, correlation_id, trace_id, redrive_id, decided_by, decided_at, note, \
-     COALESCE(octet_length(original), octet_length(CAST(payload AS TEXT)))::BIGINT AS size \
+     COALESCE(" ["original_created_at"] ", 0) AS first_at, " kept " AS kept_at, message_id, \
+     correlation_id, trace_id, redrive_id, decided_by, decided_at, NULLIF(note, '') AS note, \
+     CAST(COALESCE(octet_length(original), octet_length(CAST(payload AS TEXT))) AS BIGINT) AS size_bytes \
      FROM event_dead_letters"
 );
 
-const SELECT_SQLITE: &str = concat!(
-    "SELECT seq, id, status, source, COALESCE(event_key, event_id) AS event_id, event_type, \
-     handler, generation, error_class, error_code, error_message, retry_count, fingerprint, \
-     COALESCE(CAST(ROUND((julianday(original_created_at) - 2440587.5) * 86400000) AS INTEGER) \
-     * 1000, 0) AS first_at, ",
-    kept!(sqlite),
-    " AS kept, message_id, correlation_id, trace_id, redrive_id, decided_by, decided_at, note, \
-     length(COALESCE(original, CAST(payload AS BLOB))) AS size FROM event_dead_letters"
-);
+/// No redrive has it in hand.
+const FREE: &str = "(redrive_id IS NULL OR NOT EXISTS (SELECT 1 FROM redrives AS r WHERE \
+    r.id = redrive_id AND (r.state = 'running' OR r.lease_until > ?)))";
 
 impl Wanted {
-    pub(in crate::store) fn conditions(&self, is_postgres: bool) -> Conditions {
+    pub(in crate::store) fn conditions(&self) -> Conditions {
         let mut all = Conditions::default();
-        let either = |postgres, sqlite| if is_postgres { postgres } else { sqlite };
         if !self.ids.is_empty() {
-            let ids = either(
+            let ids = Text::each(
                 "id IN (SELECT CAST(value AS UUID) FROM \
                  jsonb_array_elements_text(CAST(? AS JSONB)))",
                 "id IN (SELECT value FROM json_each(?))",
@@ -184,28 +166,12 @@ impl Wanted {
         }
         if let Some(id) = &self.event_id {
             // The column is indexed; the key tells apart what it cannot hold.
-            let column = either("event_id = CAST(? AS UUID)", "event_id = ?");
-            all.and(column, words(&super::event_column(id)));
-            let key = either(
-                "COALESCE(event_key, CAST(event_id AS TEXT)) = ?",
-                "COALESCE(event_key, event_id) = ?",
-            );
+            all.and(text!("event_id = " uuid), words(&super::event_column(id)));
+            let key = "COALESCE(event_key, CAST(event_id AS TEXT)) = ?";
             all.and(key, words(id));
         }
-        if let Some(since) = self.since {
-            let text = either(
-                concat!(kept!(postgres), " >= ?"),
-                concat!(kept!(sqlite), " >= ?"),
-            );
-            all.and(text, number(since));
-        }
-        if let Some(until) = self.until {
-            let text = either(
-                concat!(kept!(postgres), " < ?"),
-                concat!(kept!(sqlite), " < ?"),
-            );
-            all.and(text, number(until));
-        }
+        all.and_number(text!(kept " >= ?"), self.since);
+        all.and_number(text!(kept " < ?"), self.until);
         all
     }
 }
@@ -219,12 +185,10 @@ pub async fn page(
     wanted: &Wanted,
     before: Option<i64>,
     limit: i64,
-) -> Result<Vec<DeadLetterRow>> {
-    let mut conditions = wanted.conditions(store.is_postgres());
-    if let Some(before) = before {
-        conditions.and("seq < ?", number(before));
-    }
-    let mut sql = Sql::of(store.is_postgres(), SELECT_POSTGRES, SELECT_SQLITE);
+) -> Result<Vec<DeadLetter>> {
+    let mut conditions = wanted.conditions();
+    conditions.and_number("seq < ?", before);
+    let mut sql = Sql::new(SELECT);
     sql.part(&conditions);
     sql.with(" ORDER BY seq DESC LIMIT ?", number(limit));
     sql.all(store).await
@@ -234,9 +198,9 @@ pub async fn page(
 ///
 /// # Errors
 /// When the database is away.
-pub async fn first(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<DeadLetterRow>> {
-    let mut sql = Sql::of(store.is_postgres(), SELECT_POSTGRES, SELECT_SQLITE);
-    sql.part(&wanted.conditions(store.is_postgres()));
+pub async fn first(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<DeadLetter>> {
+    let mut sql = Sql::new(SELECT);
+    sql.part(&wanted.conditions());
     sql.with(" ORDER BY seq LIMIT ?", number(limit));
     sql.all(store).await
 }
@@ -247,7 +211,7 @@ pub async fn first(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<Dea
 /// When the database is away.
 pub async fn count_some(store: &Store, wanted: &Wanted) -> Result<i64> {
     let mut sql = Sql::new("SELECT COUNT(*) FROM (SELECT 1 FROM event_dead_letters");
-    sql.part(&wanted.conditions(store.is_postgres()));
+    sql.part(&wanted.conditions());
     sql.with(" LIMIT ?) AS counted", number(COUNTED + 1));
     let count: Option<(i64,)> = sql.one(store).await?;
     Ok(count.map_or(0, |(count,)| count))
@@ -257,29 +221,14 @@ pub async fn count_some(store: &Store, wanted: &Wanted) -> Result<i64> {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn groups(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<GroupRow>> {
-    let mut sql = Sql::of(
-        store.is_postgres(),
-        concat!(
-            "SELECT g.fingerprint, g.count, g.first, g.last, CAST(d.id AS TEXT) AS id, d.handler, \
-             d.event_type, d.error_class, d.error_code, d.error_message FROM (SELECT fingerprint, \
-             COUNT(*) AS count, MIN(",
-            kept!(postgres),
-            ") AS first, MAX(",
-            kept!(postgres),
-            ") AS last, MAX(seq) AS newest FROM event_dead_letters"
-        ),
-        concat!(
-            "SELECT g.fingerprint, g.count, g.first, g.last, d.id, d.handler, d.event_type, \
-             d.error_class, d.error_code, d.error_message FROM (SELECT fingerprint, \
-             COUNT(*) AS count, MIN(",
-            kept!(sqlite),
-            ") AS first, MAX(",
-            kept!(sqlite),
-            ") AS last, MAX(seq) AS newest FROM event_dead_letters"
-        ),
-    );
-    sql.part(&wanted.conditions(store.is_postgres()));
+pub async fn groups(store: &Store, wanted: &Wanted, limit: i64) -> Result<Vec<Group>> {
+    let mut sql = Sql::new(text!(
+        "SELECT g.fingerprint, g.count, g.first_at, g.last_at, CAST(d.id AS TEXT) AS newest_id, d.handler, \
+         d.event_type, d.error_class, d.error_code, d.error_message FROM (SELECT fingerprint, \
+         COUNT(*) AS count, MIN(" kept ") AS first_at, MAX(" kept ") AS last_at, MAX(seq) AS newest \
+         FROM event_dead_letters"
+    ));
+    sql.part(&wanted.conditions());
     sql.with(
         " GROUP BY fingerprint ORDER BY COUNT(*) DESC LIMIT ?) AS g \
          JOIN event_dead_letters AS d ON d.seq = g.newest ORDER BY g.count DESC, d.seq DESC",
@@ -296,9 +245,9 @@ pub struct Summary {
     /// How many of them have ended well since.
     pub done_since: i64,
     /// When the oldest was kept.
-    pub first: Option<Micros>,
+    pub first: Option<At>,
     /// When the newest was kept.
-    pub last: Option<Micros>,
+    pub last: Option<At>,
     /// By handler, largest first.
     pub handlers: Vec<(String, i64)>,
     /// By event type, largest first.
@@ -310,50 +259,28 @@ pub struct Summary {
 /// # Errors
 /// When the database is away.
 pub async fn summary(store: &Store, wanted: &Wanted) -> Result<Summary> {
-    let conditions = wanted.conditions(store.is_postgres());
-    let counted = |mut sql: Sql, end: &'static str| {
+    let conditions = wanted.conditions();
+    let counted = |begin: Text, end: &'static str| {
+        let mut sql = Sql::new(begin);
         sql.part(&conditions);
         sql.push(end);
         sql
     };
-    let all = counted(
-        Sql::of(
-            store.is_postgres(),
-            concat!(
-                "SELECT COUNT(*), MIN(",
-                kept!(postgres),
-                "), MAX(",
-                kept!(postgres),
-                ") FROM event_dead_letters"
-            ),
-            concat!(
-                "SELECT COUNT(*), MIN(",
-                kept!(sqlite),
-                "), MAX(",
-                kept!(sqlite),
-                ") FROM event_dead_letters"
-            ),
-        ),
-        "",
-    );
-    let (count, first, last): (i64, Option<Micros>, Option<Micros>) =
-        all.one(store).await?.unwrap_or_default();
+    let all = text!("SELECT COUNT(*), MIN(" kept "), MAX(" kept ") FROM event_dead_letters");
+    let (count, first, last): (i64, Option<At>, Option<At>) =
+        counted(all, "").one(store).await?.unwrap_or_default();
     let by_handler = counted(
-        Sql::new("SELECT COALESCE(handler, '(none)'), COUNT(*) FROM event_dead_letters"),
+        "SELECT COALESCE(handler, '(none)'), COUNT(*) FROM event_dead_letters".into(),
         " GROUP BY COALESCE(handler, '(none)') ORDER BY COUNT(*) DESC LIMIT 50",
     );
     let by_type = counted(
-        Sql::new("SELECT event_type, COUNT(*) FROM event_dead_letters"),
+        "SELECT event_type, COUNT(*) FROM event_dead_letters".into(),
         " GROUP BY event_type ORDER BY COUNT(*) DESC LIMIT 50",
     );
     let done = counted(
-        Sql::of(
-            store.is_postgres(),
-            "SELECT COUNT(*) FROM (SELECT COALESCE(event_key, CAST(event_id AS TEXT)) AS event_id, \
-             handler, generation FROM event_dead_letters",
-            "SELECT COUNT(*) FROM (SELECT COALESCE(event_key, event_id) AS event_id, \
-             handler, generation FROM event_dead_letters",
-        ),
+        "SELECT COUNT(*) FROM (SELECT COALESCE(event_key, CAST(event_id AS TEXT)) AS event_id, \
+         handler, generation FROM event_dead_letters"
+            .into(),
         ") AS d WHERE EXISTS (SELECT 1 FROM inbox AS i WHERE i.event_id = d.event_id AND \
          i.handler = d.handler AND i.state = 2 AND i.generation >= d.generation)",
     );
@@ -372,7 +299,7 @@ pub async fn summary(store: &Store, wanted: &Wanted) -> Result<Summary> {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn by_id(store: &Store, id: &str) -> Result<Option<DeadLetterRow>> {
+pub async fn by_id(store: &Store, id: &str) -> Result<Option<DeadLetter>> {
     let wanted = Wanted {
         ids: vec![id.to_owned()],
         ..Wanted::default()
@@ -384,7 +311,7 @@ pub async fn by_id(store: &Store, id: &str) -> Result<Option<DeadLetterRow>> {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn of_event(store: &Store, event_id: &str) -> Result<Vec<DeadLetterRow>> {
+pub async fn of_event(store: &Store, event_id: &str) -> Result<Vec<DeadLetter>> {
     let wanted = Wanted {
         event_id: Some(event_id.to_owned()),
         ..Wanted::default()
@@ -400,12 +327,7 @@ pub async fn original(store: &Store, id: &str) -> Result<Option<OriginalRow>> {
     let mut sql = Sql::new(
         "SELECT original, CAST(payload AS TEXT) AS payload, delivery FROM event_dead_letters",
     );
-    let text = if store.is_postgres() {
-        " WHERE id = CAST(? AS UUID)"
-    } else {
-        " WHERE id = ?"
-    };
-    sql.with(text, words(id));
+    sql.with(BY_ID, words(id));
     sql.one(store).await
 }
 
@@ -421,15 +343,10 @@ pub async fn discard(
     now: Micros,
 ) -> Result<i64> {
     let mut sql = Sql::new("UPDATE event_dead_letters SET status = 'discarded'");
-    sql.with(", decided_by = ?", words(by));
-    sql.with(", decided_at = ?", number(now));
-    sql.with(", note = ?", words(note));
-    sql.part(&wanted.conditions(tx.is_postgres()));
-    sql.with(
-        " AND (redrive_id IS NULL OR NOT EXISTS (SELECT 1 FROM redrives AS r WHERE \
-         r.id = redrive_id AND (r.state = 'running' OR r.lease_until > ?)))",
-        number(now),
-    );
+    decided(&mut sql, by, note, now);
+    let mut conditions = wanted.conditions();
+    conditions.and(FREE, number(now));
+    sql.part(&conditions);
     sql.run(tx).await
 }
 
@@ -439,19 +356,21 @@ pub async fn discard(
 /// When the database is away.
 pub async fn close(tx: &mut Tx, id: &str, by: &str, note: &str, now: Micros) -> Result<bool> {
     let mut sql = Sql::new("UPDATE event_dead_letters SET status = 'redriven'");
+    decided(&mut sql, by, note, now);
+    let wanted = Wanted {
+        ids: vec![id.to_owned()],
+        status: Some("open".to_owned()),
+        ..Wanted::default()
+    };
+    let mut conditions = wanted.conditions();
+    conditions.and(FREE, number(now));
+    sql.part(&conditions);
+    Ok(sql.run(tx).await? > 0)
+}
+
+/// Adds who has decided, when, and why.
+pub(in crate::store) fn decided(sql: &mut Sql, by: &str, note: &str, now: Micros) {
     sql.with(", decided_by = ?", words(by));
     sql.with(", decided_at = ?", number(now));
     sql.with(", note = ?", words(note));
-    let text = if tx.is_postgres() {
-        " WHERE id = CAST(? AS UUID) AND status = 'open'"
-    } else {
-        " WHERE id = ? AND status = 'open'"
-    };
-    sql.with(text, words(id));
-    sql.with(
-        " AND (redrive_id IS NULL OR NOT EXISTS (SELECT 1 FROM redrives AS r WHERE \
-         r.id = redrive_id AND (r.state = 'running' OR r.lease_until > ?)))",
-        number(now),
-    );
-    Ok(sql.run(tx).await? > 0)
 }

@@ -6,9 +6,10 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
+pub(super) use find::decided;
 pub use find::{
-    COUNTED, DeadLetterRow, GroupRow, OriginalRow, Summary, Wanted, by_id, close, count_some,
-    discard, first, groups, of_event, original, page, summary,
+    COUNTED, DeadLetter, Group, OriginalRow, Summary, Wanted, by_id, close, count_some, discard,
+    first, groups, of_event, original, page, summary,
 };
 
 use super::{Micros, Tx, failed, on};

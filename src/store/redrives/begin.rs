@@ -2,7 +2,7 @@
 
 use super::super::audit::{self, Author};
 use super::super::dead_letters::{self, NewDeadLetter, Wanted};
-use super::super::find::{Conditions, Sql, number, words};
+use super::super::find::{Sql, number, words};
 use super::super::{Store, Tx};
 use super::{DEAD_LETTERS, REPLAY, RedriveRow, WantedEvents, by_id};
 use crate::error::Result;
@@ -143,7 +143,6 @@ async fn begin_in(
 
 /// Writes down the items and returns how many there are, at most one more than allowed.
 async fn choose(tx: &mut Tx, new: &NewRedrive<'_>, now: i64) -> Result<i64> {
-    let is_postgres = tx.is_postgres();
     let mut sql = Sql::new(
         "INSERT INTO redrive_items (redrive_id, n, item_id, event_id, aggregate, handler, at) \
          SELECT",
@@ -154,34 +153,29 @@ async fn choose(tx: &mut Tx, new: &NewRedrive<'_>, now: i64) -> Result<i64> {
     );
     match new.what {
         What::DeadLetters(wanted) => {
-            sql.push(if is_postgres {
+            sql.push(
                 "seq), CAST(id AS TEXT), COALESCE(event_key, CAST(event_id AS TEXT)), \
-                 CAST(event_id AS TEXT), handler"
-            } else {
-                "seq), id, COALESCE(event_key, event_id), event_id, handler"
-            });
+                 CAST(event_id AS TEXT), handler",
+            );
             sql.with(", CAST(? AS BIGINT) FROM event_dead_letters", number(now));
             let open = Wanted {
                 status: Some("open".to_owned()),
                 ..wanted.clone()
             };
-            sql.part(&open.conditions(is_postgres));
+            sql.part(&open.conditions());
             sql.with(" ORDER BY seq LIMIT ?", number(new.most + 1));
         }
         What::Events(wanted, handler) => {
-            sql.push(if is_postgres {
+            sql.push(
                 "created_at, seq), CAST(id AS TEXT), COALESCE(event_key, CAST(id AS TEXT)), \
-                 CAST(COALESCE(aggregate_id, id) AS TEXT)"
-            } else {
-                "created_at, seq), id, COALESCE(event_key, id), COALESCE(aggregate_id, id)"
-            });
+                 CAST(COALESCE(aggregate_id, id) AS TEXT)",
+            );
             match handler {
                 Some(handler) => sql.with(", CAST(? AS TEXT)", words(handler)),
                 None => sql.push(", NULL"),
             }
             sql.with(", CAST(? AS BIGINT) FROM events", number(now));
-            let conditions: Conditions = wanted.conditions(is_postgres);
-            sql.part(&conditions);
+            sql.part(&wanted.conditions());
             sql.with(" ORDER BY created_at, seq LIMIT ?", number(new.most + 1));
         }
     }

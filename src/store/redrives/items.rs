@@ -2,10 +2,10 @@
 
 use sqlx::FromRow;
 
-use super::super::dead_letters::event_column;
-use super::super::find::{Sql, number, words};
+use super::super::dead_letters::{decided, event_column};
+use super::super::find::{BY_ID, Sql, number, text, words};
 use super::super::{Micros, Store, Tx, outbox};
-use super::prepare::{dead_letter, event, row_of_event};
+use super::prepare::{dead_letter, event};
 use super::{DEAD_LETTERS, Leased, RedriveRow, locked};
 use crate::error::Result;
 
@@ -158,29 +158,23 @@ pub(super) async fn close(
     now: Micros,
 ) -> Result<()> {
     let mut sql = Sql::new("UPDATE event_dead_letters SET status = 'redriven'");
-    sql.with(", decided_by = ?", words(&redrive.actor));
-    sql.with(", decided_at = ?", number(now));
-    sql.with(", note = ?", words(note));
-    sql.with(" WHERE redrive_id = ?", words(&redrive.id));
-    let text = if tx.is_postgres() {
-        " AND id = CAST(? AS UUID) AND status = 'open'"
-    } else {
-        " AND id = ? AND status = 'open'"
-    };
-    sql.with(text, words(&item.item_id));
-    sql.run(tx).await.map(|_| ())
+    decided(&mut sql, &redrive.actor, note, now);
+    open_letter(sql, tx, redrive, item).await
 }
 
 /// Leaves a dead letter open for the next decision.
 pub(super) async fn reopen(tx: &mut Tx, redrive: &RedriveRow, item: &Item) -> Result<()> {
-    let mut sql = Sql::new("UPDATE event_dead_letters SET redrive_id = NULL");
-    sql.with(" WHERE redrive_id = ?", words(&redrive.id));
-    let text = if tx.is_postgres() {
-        " AND id = CAST(? AS UUID) AND status = 'open'"
-    } else {
-        " AND id = ? AND status = 'open'"
-    };
-    sql.with(text, words(&item.item_id));
+    let sql = Sql::new("UPDATE event_dead_letters SET redrive_id = NULL");
+    open_letter(sql, tx, redrive, item).await
+}
+
+/// Runs an update on the item's dead letter, if it is open and in this redrive's hand.
+async fn open_letter(mut sql: Sql, tx: &mut Tx, redrive: &RedriveRow, item: &Item) -> Result<()> {
+    sql.with(BY_ID, words(&item.item_id));
+    sql.with(
+        " AND redrive_id = ? AND status = 'open'",
+        words(&redrive.id),
+    );
     sql.run(tx).await.map(|_| ())
 }
 
@@ -308,20 +302,12 @@ pub async fn settle(
 
 /// Tells whether another dead letter says how the event failed since.
 async fn is_followed(tx: &mut Tx, item: &Item) -> Result<bool> {
-    let is_postgres = tx.is_postgres();
     let mut sql = Sql::new(
         "SELECT 1 FROM event_dead_letters AS other JOIN event_dead_letters AS mine \
          ON mine.event_id = other.event_id AND other.id <> mine.id \
          AND (mine.handler IS NULL OR mine.handler = other.handler)",
     );
-    sql.with(
-        if is_postgres {
-            " WHERE mine.id = CAST(? AS UUID)"
-        } else {
-            " WHERE mine.id = ?"
-        },
-        words(&item.item_id),
-    );
+    sql.with(text!(" WHERE mine.id = " uuid), words(&item.item_id));
     sql.with(
         " AND other.status = 'open' AND other.kept_at >= ? LIMIT 1",
         number(item.at),
@@ -331,16 +317,12 @@ async fn is_followed(tx: &mut Tx, item: &Item) -> Result<bool> {
 
 /// Says in the `events` table too that an event has ended well in the end.
 async fn mend_event(tx: &mut Tx, item: &Item) -> Result<()> {
-    let is_postgres = tx.is_postgres();
     let mut sql = Sql::new("UPDATE events SET status = 'done'");
-    row_of_event(&mut sql, item, is_postgres);
-    let text = if is_postgres {
+    sql.row_of_event(&item.event_id);
+    let text = text!(
         " AND status = 'dead_lettered' AND NOT EXISTS (SELECT 1 FROM event_dead_letters AS d \
-         WHERE d.event_id = CAST(? AS UUID) AND d.status = 'open')"
-    } else {
-        " AND status = 'dead_lettered' AND NOT EXISTS (SELECT 1 FROM event_dead_letters AS d \
-         WHERE d.event_id = ? AND d.status = 'open')"
-    };
+         WHERE d.event_id = " uuid " AND d.status = 'open')"
+    );
     sql.with(text, words(&event_column(&item.event_id)));
     sql.run(tx).await.map(|_| ())
 }

@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use super::super::find::{Sql, number, words};
+use super::super::find::{BY_ID, Sql, number, text, words};
 use super::super::{Micros, Store};
 use super::Item;
 use crate::error::Result;
@@ -30,49 +30,19 @@ pub struct StoredEvent {
     pub source: String,
 }
 
-const DEAD_POSTGRES: &str = "\
-    SELECT COALESCE(event_key, CAST(event_id AS TEXT)) AS event_id, event_type, \
-    CAST(NULL AS TEXT) AS subject, CAST(payload AS TEXT) AS payload, \
-    CAST(NULL AS TEXT) AS metadata, \
-    (extract(epoch FROM original_created_at) * 1000000)::BIGINT AS created, original, delivery, \
-    source FROM event_dead_letters";
-
-const DEAD_SQLITE: &str = "\
-    SELECT COALESCE(event_key, event_id) AS event_id, event_type, NULL AS subject, payload, \
-    NULL AS metadata, COALESCE(CAST(ROUND((julianday(original_created_at) - 2440587.5) \
-    * 86400000) AS INTEGER) * 1000, 0) AS created, original, delivery, source \
-    FROM event_dead_letters";
-
-const EVENT_POSTGRES: &str = "\
-    SELECT COALESCE(event_key, CAST(id AS TEXT)) AS event_id, event_type, \
-    CAST(aggregate_id AS TEXT) AS subject, CAST(payload AS TEXT) AS payload, \
-    CAST(metadata AS TEXT) AS metadata, \
-    COALESCE((extract(epoch FROM created_at) * 1000000)::BIGINT, 0) AS created, original, \
-    delivery, CASE WHEN original IS NULL THEN 'events' ELSE 'push' END AS source FROM events";
-
-const EVENT_SQLITE: &str = "\
-    SELECT COALESCE(event_key, id) AS event_id, event_type, aggregate_id AS subject, payload, \
-    metadata, COALESCE(CAST(ROUND((julianday(created_at) - 2440587.5) * 86400000) AS INTEGER) \
-    * 1000, 0) AS created, original, delivery, \
-    CASE WHEN original IS NULL THEN 'events' ELSE 'push' END AS source FROM events";
-
-async fn load(store: &Store, mut sql: Sql, id: &str) -> Result<Option<StoredEvent>> {
-    let text = if store.is_postgres() {
-        " WHERE id = CAST(? AS UUID)"
-    } else {
-        " WHERE id = ?"
-    };
-    sql.with(text, words(id));
-    sql.one(store).await
-}
-
 /// Loads the event of a dead letter.
 ///
 /// # Errors
 /// When the database is away.
 pub async fn of_dead_letter(store: &Store, id: &str) -> Result<Option<StoredEvent>> {
-    let sql = Sql::of(store.is_postgres(), DEAD_POSTGRES, DEAD_SQLITE);
-    load(store, sql, id).await
+    let mut sql = Sql::new(text!(
+        "SELECT COALESCE(event_key, CAST(event_id AS TEXT)) AS event_id, event_type, \
+         CAST(NULL AS TEXT) AS subject, CAST(payload AS TEXT) AS payload, \
+         CAST(NULL AS TEXT) AS metadata, COALESCE(" ["original_created_at"] ", 0) AS created, \
+         original, delivery, source FROM event_dead_letters"
+    ));
+    sql.with(BY_ID, words(id));
+    sql.one(store).await
 }
 
 /// Loads the event of a row of `events`.
@@ -80,8 +50,14 @@ pub async fn of_dead_letter(store: &Store, id: &str) -> Result<Option<StoredEven
 /// # Errors
 /// When the database is away.
 pub async fn of_row(store: &Store, id: &str) -> Result<Option<StoredEvent>> {
-    let sql = Sql::of(store.is_postgres(), EVENT_POSTGRES, EVENT_SQLITE);
-    load(store, sql, id).await
+    let mut sql = Sql::new(text!(
+        "SELECT COALESCE(event_key, CAST(id AS TEXT)) AS event_id, event_type, \
+         CAST(aggregate_id AS TEXT) AS subject, CAST(payload AS TEXT) AS payload, \
+         CAST(metadata AS TEXT) AS metadata, COALESCE(" ["created_at"] ", 0) AS created, original, \
+         delivery, CASE WHEN original IS NULL THEN 'events' ELSE 'push' END AS source FROM events"
+    ));
+    sql.with(BY_ID, words(id));
+    sql.one(store).await
 }
 
 /// How an item's runs have ended since it was taken.

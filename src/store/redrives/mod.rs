@@ -11,7 +11,7 @@ use sqlx::FromRow;
 pub use begin::{Begun, Copied, NewRedrive, Refusal, What, begin, copy};
 pub use items::{Ended, Item, Settled, Taken, problems, settle, take};
 pub use load::{Endings, StoredEvent, endings, of_dead_letter, of_row};
-pub use select::{EventRow, EventsSummary, WantedEvents, events_summary, first_events};
+pub use select::{EventsSummary, ReplayedEvent, WantedEvents, events_summary, first_events};
 
 use super::find::{Sql, number, words};
 use super::{Micros, Store, Tx};

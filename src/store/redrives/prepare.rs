@@ -1,8 +1,6 @@
 //! Items looked at before they run: whether they need to, and which run they get.
 
-use uuid::Uuid;
-
-use super::super::find::{Sql, number, words};
+use super::super::find::{BY_ID, Sql, Text, number, words};
 use super::super::{Micros, Tx, timestamp};
 use super::RedriveRow;
 use super::items::{Item, close, reopen};
@@ -18,18 +16,9 @@ pub(super) async fn dead_letter(
     item: &Item,
     now: Micros,
 ) -> Result<Result<i32, Needless>> {
-    let by_id = |sql: &mut Sql, is_postgres| {
-        let text = if is_postgres {
-            " WHERE id = CAST(? AS UUID)"
-        } else {
-            " WHERE id = ?"
-        };
-        sql.with(text, words(&item.item_id));
-    };
-    let is_postgres = tx.is_postgres();
     let mut sql = Sql::new("UPDATE event_dead_letters SET");
     sql.with(" redrive_id = ?", words(&redrive.id));
-    by_id(&mut sql, is_postgres);
+    sql.with(BY_ID, words(&item.item_id));
     sql.with(
         " AND status = 'open' AND (redrive_id IS NULL OR redrive_id = ?",
         words(&redrive.id),
@@ -68,7 +57,7 @@ pub(super) async fn dead_letter(
         " generation = CAST(? AS INTEGER)",
         number(i64::from(generation) + 1),
     );
-    row_of_event(&mut sql, item, is_postgres);
+    sql.row_of_event(&item.event_id);
     sql.with(" AND generation <= ?", number(generation));
     sql.run(tx).await?;
     Ok(Ok(generation))
@@ -81,10 +70,8 @@ pub(super) async fn event(
     item: &Item,
     now: Micros,
 ) -> Result<Result<i32, Needless>> {
-    let is_postgres = tx.is_postgres();
     let latest = latest(tx, item).await?;
-    let mut sql = Sql::of(
-        is_postgres,
+    let mut sql = Sql::new(Text::each(
         "UPDATE events SET metadata = CASE WHEN metadata IS NULL OR jsonb_typeof(metadata) = \
          'object' THEN COALESCE(metadata, '{}') || jsonb_build_object('replayed', \
          jsonb_build_object('times', 1 + CASE WHEN jsonb_typeof(metadata #> '{replayed,times}') = \
@@ -92,28 +79,19 @@ pub(super) async fn event(
         "UPDATE events SET metadata = CASE WHEN metadata IS NULL OR (json_valid(metadata) AND \
          json_type(metadata) = 'object') THEN json_set(COALESCE(metadata, '{}'), '$.replayed', \
          json_object('times', 1 + COALESCE(json_extract(metadata, '$.replayed.times'), 0)",
-    );
+    ));
     sql.with(", 'redrive', CAST(? AS TEXT)", words(&redrive.id));
     sql.with(
         ", 'at', CAST(? AS TEXT))) ELSE metadata END",
         words(&timestamp(now)),
     );
-    sql.with(
-        if is_postgres {
-            ", generation = GREATEST(generation, CAST(? AS INTEGER)) + 1"
-        } else {
-            ", generation = MAX(generation, ?) + 1"
-        },
-        number(latest.saturating_add(1)),
+    let raised = Text::each(
+        ", generation = GREATEST(generation, CAST(? AS INTEGER)) + 1",
+        ", generation = MAX(generation, ?) + 1",
     );
-    sql.with(
-        if is_postgres {
-            " WHERE id = CAST(? AS UUID) AND processed RETURNING generation - 1"
-        } else {
-            " WHERE id = ? AND processed RETURNING generation - 1"
-        },
-        words(&item.item_id),
-    );
+    sql.with(raised, number(latest.saturating_add(1)));
+    sql.with(BY_ID, words(&item.item_id));
+    sql.push(" AND processed RETURNING generation - 1");
     // PostgreSQL keeps the integer's type, SQLite only has one.
     let generation = sql.one_in::<(i32,)>(tx).await?;
     Ok(generation
@@ -121,24 +99,9 @@ pub(super) async fn event(
         .ok_or("waits in the events table already"))
 }
 
-/// Adds the condition for the row of `events` that an item is about.
-pub(super) fn row_of_event(sql: &mut Sql, item: &Item, is_postgres: bool) {
-    sql.with(" WHERE (event_key = ?", words(&item.event_id));
-    match Uuid::parse_str(&item.event_id) {
-        Ok(id) if is_postgres => {
-            let text = " OR (event_key IS NULL AND id = CAST(? AS UUID)))";
-            sql.with(text, words(&id.to_string()));
-        }
-        Err(_) if is_postgres => sql.push(")"),
-        Ok(_) | Err(_) => {
-            sql.with(" OR (event_key IS NULL AND id = ?))", words(&item.event_id));
-        }
-    }
-}
-
 async fn waits(tx: &mut Tx, item: &Item) -> Result<bool> {
     let mut sql = Sql::new("SELECT 1 FROM events");
-    row_of_event(&mut sql, item, tx.is_postgres());
+    sql.row_of_event(&item.event_id);
     sql.push(" AND processed IS NOT TRUE LIMIT 1");
     Ok(sql.one_in::<(i32,)>(tx).await?.is_some())
 }

@@ -1,9 +1,10 @@
 //! Processed events looked for, to be run again.
 
+use serde::Serialize;
 use sqlx::FromRow;
 
-use super::super::find::{Conditions, Sql, list, number, words};
-use super::super::{Micros, Store, timestamp};
+use super::super::find::{Conditions, Sql, Text, list, number, text};
+use super::super::{At, Micros, Store, timestamp};
 use crate::error::Result;
 
 /// Which processed events; everything given has to hold.
@@ -21,17 +22,17 @@ pub struct WantedEvents {
     pub until: Option<Micros>,
 }
 
-/// A processed event, for a preview.
-#[derive(Debug, Clone, FromRow)]
-pub struct EventRow {
-    /// The row's id.
+/// An event in a replay.
+#[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
+pub struct ReplayedEvent {
+    /// Its id.
     pub id: String,
     /// Its type.
     pub event_type: String,
     /// Its aggregate.
     pub aggregate_id: Option<String>,
     /// When it was made.
-    pub created: Micros,
+    pub created_at: At,
     /// How it ended.
     pub status: String,
 }
@@ -42,30 +43,19 @@ pub struct EventsSummary {
     /// How many.
     pub count: i64,
     /// When the oldest was made.
-    pub first: Option<Micros>,
+    pub first: Option<At>,
     /// When the newest was made.
-    pub last: Option<Micros>,
+    pub last: Option<At>,
     /// By type, largest first.
     pub event_types: Vec<(String, i64)>,
 }
 
-/// When a row was made.
-macro_rules! created {
-    (postgres) => {
-        "COALESCE((extract(epoch FROM created_at) * 1000000)::BIGINT, 0)"
-    };
-    (sqlite) => {
-        "COALESCE(CAST(ROUND((julianday(created_at) - 2440587.5) * 86400000) AS INTEGER) * 1000, 0)"
-    };
-}
-
 impl WantedEvents {
-    pub(super) fn conditions(&self, is_postgres: bool) -> Conditions {
+    pub(super) fn conditions(&self) -> Conditions {
         let mut all = Conditions::default();
-        let either = |postgres, sqlite| if is_postgres { postgres } else { sqlite };
         all.plain("processed");
         if !self.ids.is_empty() {
-            let ids = either(
+            let ids = Text::each(
                 "id IN (SELECT CASE WHEN value ~ \
                  '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN CAST(value AS UUID) END \
                  FROM jsonb_array_elements_text(CAST(? AS JSONB)) UNION SELECT e.id FROM \
@@ -77,16 +67,13 @@ impl WantedEvents {
             all.and(ids, list(&self.ids));
         }
         all.and_text("event_type = ?", self.event_type.as_deref());
-        let aggregate = either("aggregate_id = CAST(? AS UUID)", "aggregate_id = ?");
-        all.and_text(aggregate, self.aggregate_id.as_deref());
-        if let Some(since) = self.since {
-            let text = either("created_at >= CAST(? AS TIMESTAMPTZ)", "created_at >= ?");
-            all.and(text, words(&timestamp(since)));
-        }
-        if let Some(until) = self.until {
-            let text = either("created_at < CAST(? AS TIMESTAMPTZ)", "created_at < ?");
-            all.and(text, words(&timestamp(until)));
-        }
+        all.and_text(text!("aggregate_id = " uuid), self.aggregate_id.as_deref());
+        let since = self.since.map(timestamp);
+        let after = Text::each("created_at >= CAST(? AS TIMESTAMPTZ)", "created_at >= ?");
+        all.and_text(after, since.as_deref());
+        let until = self.until.map(timestamp);
+        let before = Text::each("created_at < CAST(? AS TIMESTAMPTZ)", "created_at < ?");
+        all.and_text(before, until.as_deref());
         all
     }
 }
@@ -99,22 +86,12 @@ pub async fn first_events(
     store: &Store,
     wanted: &WantedEvents,
     limit: i64,
-) -> Result<Vec<EventRow>> {
-    let mut sql = Sql::of(
-        store.is_postgres(),
-        concat!(
-            "SELECT CAST(id AS TEXT) AS id, event_type, CAST(aggregate_id AS TEXT) AS \
-             aggregate_id, status, ",
-            created!(postgres),
-            " AS created FROM events"
-        ),
-        concat!(
-            "SELECT id, event_type, aggregate_id, status, ",
-            created!(sqlite),
-            " AS created FROM events"
-        ),
-    );
-    sql.part(&wanted.conditions(store.is_postgres()));
+) -> Result<Vec<ReplayedEvent>> {
+    let mut sql = Sql::new(text!(
+        "SELECT CAST(id AS TEXT) AS id, event_type, CAST(aggregate_id AS TEXT) AS aggregate_id, \
+         status, COALESCE(" ["created_at"] ", 0) AS created_at FROM events"
+    ));
+    sql.part(&wanted.conditions());
     sql.with(" ORDER BY created_at, seq LIMIT ?", number(limit));
     sql.all(store).await
 }
@@ -124,26 +101,13 @@ pub async fn first_events(
 /// # Errors
 /// When the database is away.
 pub async fn events_summary(store: &Store, wanted: &WantedEvents) -> Result<EventsSummary> {
-    let conditions = wanted.conditions(store.is_postgres());
-    let mut all = Sql::of(
-        store.is_postgres(),
-        concat!(
-            "SELECT COUNT(*), MIN(",
-            created!(postgres),
-            "), MAX(",
-            created!(postgres),
-            ") FROM events"
-        ),
-        concat!(
-            "SELECT COUNT(*), MIN(",
-            created!(sqlite),
-            "), MAX(",
-            created!(sqlite),
-            ") FROM events"
-        ),
-    );
+    let conditions = wanted.conditions();
+    let mut all = Sql::new(text!(
+        "SELECT COUNT(*), MIN(COALESCE(" ["created_at"] ", 0)), MAX(COALESCE(" ["created_at"]
+         ", 0)) FROM events"
+    ));
     all.part(&conditions);
-    let (count, first, last): (i64, Option<Micros>, Option<Micros>) =
+    let (count, first, last): (i64, Option<At>, Option<At>) =
         all.one(store).await?.unwrap_or_default();
     let mut types = Sql::new("SELECT event_type, COUNT(*) FROM events");
     types.part(&conditions);
