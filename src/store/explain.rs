@@ -4,7 +4,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::find::{Sql, words};
-use super::{Micros, Store};
+use super::{Micros, Store, micros_in};
 use crate::error::Result;
 
 /// A handler's run.
@@ -256,10 +256,13 @@ pub async fn emitted(store: &Store, event_id: &str) -> Result<Vec<EmittedRow>> {
 pub async fn kept(store: &Store, event_id: &str) -> Result<Option<KeptRow>> {
     let mut sql = Sql::of(
         store.is_postgres(),
-        "SELECT CAST(id AS TEXT) AS id, event_type, status, COALESCE(processed, FALSE) AS processed, \
-         CAST(aggregate_id AS TEXT) AS aggregate_id, attempts, next_attempt_at, last_error_code, \
-         COALESCE((extract(epoch FROM created_at) * 1000000)::BIGINT, 0) AS created, processed_at \
-         FROM events",
+        concat!(
+            "SELECT CAST(id AS TEXT) AS id, event_type, status, \
+             COALESCE(processed, FALSE) AS processed, CAST(aggregate_id AS TEXT) AS aggregate_id, \
+             attempts, next_attempt_at, last_error_code, COALESCE(",
+            micros_in!("created_at"),
+            ", 0) AS created, processed_at FROM events"
+        ),
         "SELECT id, event_type, status, COALESCE(processed, FALSE) AS processed, aggregate_id, \
          attempts, next_attempt_at, last_error_code, COALESCE(CAST(ROUND((julianday(created_at) \
          - 2440587.5) * 86400000) AS INTEGER) * 1000, 0) AS created, processed_at FROM events",

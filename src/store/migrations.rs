@@ -1,9 +1,18 @@
 //! Which changes to the tables this program knows, and which the database has.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::migrate::MigrateError;
 
 use super::{Pool, Store, failed, read};
-use crate::error::{Error, Result};
+use crate::error::{BoxError, Error, Result};
+
+/// How often a migration is begun again that others stand in the way of, and the pause before it:
+/// meanwhile those who wait for the same tables have their turn.
+const TRIES: usize = 60;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// One change to the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +35,35 @@ pub struct Migrations {
 }
 
 impl Store {
+    /// Brings the tables up to date. May be run by several instances at once; a database that is
+    /// newer than this program is left as it is.
+    ///
+    /// # Errors
+    /// When the database is away or refuses.
+    pub async fn migrate(&self) -> Result<(), BoxError> {
+        let mut tries = 0;
+        loop {
+            let outcome = match self.pool() {
+                Pool::Sqlite { write, .. } => {
+                    let mut all = sqlx::migrate!("migrations/sqlite");
+                    all.set_ignore_missing(true).run(write).await
+                }
+                Pool::Postgres(pool) => migrate_postgres(pool).await,
+            };
+            match outcome {
+                Ok(()) => return Ok(()),
+                // Another instance is at it, or somebody has a table in use.
+                Err(error) if is_in_the_way(&error) && tries < TRIES => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                // SQLite has no lock that spans migrations: another process may have been faster.
+                Err(_) if !self.is_postgres() && tries < 20 => {}
+                Err(error) => return Err(error.into()),
+            }
+            tries += 1;
+        }
+    }
+
     /// Compares the tables with what this program needs.
     ///
     /// # Errors
@@ -61,4 +99,32 @@ impl Store {
             known,
         })
     }
+}
+
+/// On a connection that is closed afterwards: with it goes the lock that keeps other instances
+/// off, also after a failure.
+async fn migrate_postgres(pool: &PgPool) -> Result<(), MigrateError> {
+    let mut connection = pool.acquire().await?;
+    connection.close_on_drop();
+    // A table of others that is taken over is written anew, however large it is. What waits for
+    // a lock holds up everybody behind it, so that stays limited.
+    sqlx::query("SET statement_timeout = 0")
+        .execute(&mut *connection)
+        .await?;
+    let mut all = sqlx::migrate!("migrations/postgres");
+    let outcome = all
+        .set_ignore_missing(true)
+        .run_direct(None, &mut *connection, false)
+        .await;
+    connection.close().await.ok();
+    outcome
+}
+
+/// Tells whether a lock was waited for in vain.
+fn is_in_the_way(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some("55P03")
 }

@@ -49,7 +49,7 @@ pub use note::DeliveryNote;
 pub use notify::{Signal, Wakeups};
 pub use retention::Swept;
 pub use sql::Tx;
-pub(crate) use sql::{on, read};
+pub(crate) use sql::{micros_in, on, read};
 pub use time::{Micros, StoreClock, micros_of, time_of};
 pub use watch::StoreWatch;
 pub use write::{Value, Write, timestamp};
@@ -113,32 +113,6 @@ impl Store {
     }
 
     /// Brings the tables up to date. May be run by several instances at once; a database that is
-    /// newer than this program is left as it is.
-    ///
-    /// # Errors
-    /// When the database is away or refuses.
-    pub async fn migrate(&self) -> Result<(), BoxError> {
-        let mut tries = 0;
-        loop {
-            let outcome = match self.pool() {
-                Pool::Sqlite { write, .. } => {
-                    let mut all = sqlx::migrate!("migrations/sqlite");
-                    all.set_ignore_missing(true).run(write).await
-                }
-                Pool::Postgres(pool) => {
-                    let mut all = sqlx::migrate!("migrations/postgres");
-                    all.set_ignore_missing(true).run(pool).await
-                }
-            };
-            match outcome {
-                Ok(()) => return Ok(()),
-                // SQLite has no lock that spans migrations: another process may have been faster.
-                Err(_) if !self.is_postgres() && tries < 20 => tries += 1,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
     /// Asks whether the database answers and has its tables.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::find::{Sql, number};
-use super::{Micros, Store};
+use super::{Micros, Store, micros_in};
 use crate::error::Result;
 
 /// What waits in one lane.
@@ -72,8 +72,11 @@ pub async fn events(store: &Store) -> Result<Vec<Waiting>> {
     );
     sql.with(
         if store.is_postgres() {
-            ", (extract(epoch FROM MIN(CASE WHEN next_attempt_at <= ? THEN created_at END)) \
-             * 1000000)::BIGINT AS oldest"
+            concat!(
+                ", MIN(CASE WHEN next_attempt_at <= ? THEN ",
+                micros_in!("created_at"),
+                " END) AS oldest"
+            )
         } else {
             ", CAST(ROUND((julianday(MIN(CASE WHEN next_attempt_at <= ? THEN created_at END)) \
              - 2440587.5) * 86400000) AS INTEGER) * 1000 AS oldest"
@@ -146,9 +149,12 @@ pub async fn remembered(store: &Store) -> Result<i64> {
 pub async fn open(store: &Store) -> Result<Open> {
     let sql = Sql::of(
         store.is_postgres(),
-        "SELECT COUNT(*) AS open, COUNT(CASE WHEN source = 'outbox' THEN 1 END) AS parked, \
-         MIN(CASE WHEN kept_at > 0 THEN kept_at ELSE (extract(epoch FROM created_at) * \
-         1000000)::BIGINT END) AS oldest FROM event_dead_letters WHERE status = 'open'",
+        concat!(
+            "SELECT COUNT(*) AS open, COUNT(CASE WHEN source = 'outbox' THEN 1 END) AS parked, \
+             MIN(CASE WHEN kept_at > 0 THEN kept_at ELSE ",
+            micros_in!("created_at"),
+            " END) AS oldest FROM event_dead_letters WHERE status = 'open'"
+        ),
         "SELECT COUNT(*) AS open, COUNT(CASE WHEN source = 'outbox' THEN 1 END) AS parked, \
          MIN(CASE WHEN kept_at > 0 THEN kept_at ELSE CAST(ROUND((julianday(created_at) - \
          2440587.5) * 86400000) AS INTEGER) * 1000 END) AS oldest FROM event_dead_letters \

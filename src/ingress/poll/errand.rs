@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::floor::{Look, RowInHand};
 use crate::error::Result;
-use crate::pipeline::{Outcome, Settled};
+use crate::pipeline::Settled;
 use crate::store::events::DueEvent;
 use crate::store::marks::{Mark, mark};
 use crate::store::{Lease, Micros, Store};
@@ -48,12 +48,7 @@ impl ReportBack {
 impl Drop for ReportBack {
     fn drop(&mut self) {
         if let Some(row) = self.row.take() {
-            let outcome = Outcome::Retry(Outcome::SOON);
-            let settled = Settled {
-                outcome,
-                failure: None,
-            };
-            self.to.send((row, settled)).ok();
+            self.to.send((row, Settled::cut_off())).ok();
         }
     }
 }

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::super::find::{Conditions, Sql, list, number, words};
-use super::super::{Micros, Store, Tx};
+use super::super::{Micros, Store, Tx, micros_in};
 use crate::error::Result;
 
 /// Counts in lists stop here.
@@ -128,8 +128,11 @@ pub struct OriginalRow {
 /// When it was kept; rows that other services add only say so in a column of their own.
 macro_rules! kept {
     (postgres) => {
-        "CASE WHEN kept_at > 0 THEN kept_at ELSE \
-         COALESCE((extract(epoch FROM created_at) * 1000000)::BIGINT, 0) END"
+        concat!(
+            "CASE WHEN kept_at > 0 THEN kept_at ELSE COALESCE(",
+            micros_in!("created_at"),
+            ", 0) END"
+        )
     };
     (sqlite) => {
         "CASE WHEN kept_at > 0 THEN kept_at ELSE COALESCE(CAST(ROUND((julianday(created_at) \
@@ -140,8 +143,9 @@ macro_rules! kept {
 const SELECT_POSTGRES: &str = concat!(
     "SELECT seq, CAST(id AS TEXT) AS id, status, source, \
      COALESCE(event_key, CAST(event_id AS TEXT)) AS event_id, event_type, handler, generation, \
-     error_class, error_code, error_message, retry_count, fingerprint, \
-     (extract(epoch FROM original_created_at) * 1000000)::BIGINT AS first_at, ",
+     error_class, error_code, error_message, retry_count, fingerprint, COALESCE(",
+    micros_in!("original_created_at"),
+    ", 0) AS first_at, ",
     kept!(postgres),
     " AS kept, message_id, correlation_id, trace_id, redrive_id, decided_by, decided_at, note, \
      COALESCE(octet_length(original), octet_length(CAST(payload AS TEXT)))::BIGINT AS size \

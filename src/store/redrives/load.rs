@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::super::find::{Sql, number, words};
-use super::super::{Micros, Store};
+use super::super::{Micros, Store, micros_in};
 use super::Item;
 use crate::error::Result;
 
@@ -30,12 +30,13 @@ pub struct StoredEvent {
     pub source: String,
 }
 
-const DEAD_POSTGRES: &str = "\
-    SELECT COALESCE(event_key, CAST(event_id AS TEXT)) AS event_id, event_type, \
+const DEAD_POSTGRES: &str = concat!(
+    "SELECT COALESCE(event_key, CAST(event_id AS TEXT)) AS event_id, event_type, \
     CAST(NULL AS TEXT) AS subject, CAST(payload AS TEXT) AS payload, \
-    CAST(NULL AS TEXT) AS metadata, \
-    (extract(epoch FROM original_created_at) * 1000000)::BIGINT AS created, original, delivery, \
-    source FROM event_dead_letters";
+    CAST(NULL AS TEXT) AS metadata, COALESCE(",
+    micros_in!("original_created_at"),
+    ", 0) AS created, original, delivery, source FROM event_dead_letters"
+);
 
 const DEAD_SQLITE: &str = "\
     SELECT COALESCE(event_key, event_id) AS event_id, event_type, NULL AS subject, payload, \
@@ -43,12 +44,14 @@ const DEAD_SQLITE: &str = "\
     * 86400000) AS INTEGER) * 1000, 0) AS created, original, delivery, source \
     FROM event_dead_letters";
 
-const EVENT_POSTGRES: &str = "\
-    SELECT COALESCE(event_key, CAST(id AS TEXT)) AS event_id, event_type, \
+const EVENT_POSTGRES: &str = concat!(
+    "SELECT COALESCE(event_key, CAST(id AS TEXT)) AS event_id, event_type, \
     CAST(aggregate_id AS TEXT) AS subject, CAST(payload AS TEXT) AS payload, \
-    CAST(metadata AS TEXT) AS metadata, \
-    COALESCE((extract(epoch FROM created_at) * 1000000)::BIGINT, 0) AS created, original, \
-    delivery, CASE WHEN original IS NULL THEN 'events' ELSE 'push' END AS source FROM events";
+    CAST(metadata AS TEXT) AS metadata, COALESCE(",
+    micros_in!("created_at"),
+    ", 0) AS created, original, \
+    delivery, CASE WHEN original IS NULL THEN 'events' ELSE 'push' END AS source FROM events"
+);
 
 const EVENT_SQLITE: &str = "\
     SELECT COALESCE(event_key, id) AS event_id, event_type, aggregate_id AS subject, payload, \

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::super::find::{Conditions, Sql, list, number, words};
-use super::super::{Micros, Store, timestamp};
+use super::super::{Micros, Store, micros_in, timestamp};
 use crate::error::Result;
 
 /// Which processed events; everything given has to hold.
@@ -52,7 +52,7 @@ pub struct EventsSummary {
 /// When a row was made.
 macro_rules! created {
     (postgres) => {
-        "COALESCE((extract(epoch FROM created_at) * 1000000)::BIGINT, 0)"
+        concat!("COALESCE(", micros_in!("created_at"), ", 0)")
     };
     (sqlite) => {
         "COALESCE(CAST(ROUND((julianday(created_at) - 2440587.5) * 86400000) AS INTEGER) * 1000, 0)"
