@@ -42,9 +42,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 
-pub(crate) use failure::{away, failed};
+pub(crate) use failure::{advice, away, failed};
 pub use lanes::{LaneKind, Lease};
-pub use migrations::{Migration, Migrations};
+pub use migrations::{Migration, Migrations, Unmigrated};
 pub use note::DeliveryNote;
 pub use notify::{Signal, Wakeups};
 pub use retention::Swept;
@@ -113,16 +113,27 @@ impl Store {
     }
 
     /// Brings the tables up to date. May be run by several instances at once; a database that is
-    /// Asks whether the database answers and has its tables.
+    /// Asks whether the database answers, has its tables, and can be written to.
     ///
     /// # Errors
     /// When it does not.
     pub async fn check(&self) -> Result<()> {
-        let sql = "SELECT COUNT(*) FROM lanes";
-        let lanes: i64 =
-            read!(self, pool => sqlx::query_scalar(sql).fetch_one(pool).await).map_err(failed)?;
-        debug_assert!(lanes > 0, "the migration fills the table");
-        Ok(())
+        let writable = match self.pool() {
+            Pool::Postgres(pool) => {
+                let sql = "SELECT current_setting('transaction_read_only') = 'off' FROM lanes \
+                    LIMIT 1";
+                sqlx::query_scalar(sql).fetch_one(pool).await
+            }
+            Pool::Sqlite { read, .. } => {
+                let sql = "SELECT COUNT(*) > 0 FROM lanes";
+                sqlx::query_scalar(sql).fetch_one(read).await
+            }
+        };
+        if writable.map_err(failed)? {
+            Ok(())
+        } else {
+            Err(away("read_only"))
+        }
     }
 
     /// Sets the clock by the database's, so that instances agree on when a lease ends.

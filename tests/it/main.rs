@@ -27,6 +27,7 @@ mod clients_support;
 mod community_handlers;
 mod config_values;
 mod database_away;
+mod database_silent;
 mod decode_fixtures;
 mod decode_hasura;
 mod decode_hostile;

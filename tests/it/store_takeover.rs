@@ -6,6 +6,7 @@ use hookyard::clock::SystemClock;
 use hookyard::store::Pool;
 use sqlx::AssertSqlSafe;
 
+use crate::support::hands::{done, failed, hands, settings, worker};
 use crate::support::{TestDatabase, execute};
 
 /// The tables of the services that were there before.
@@ -89,4 +90,62 @@ async fn p19_a_second_instance_waits_for_the_first_ones_migration() {
     });
 
     assert!(done.iter().all(Result::is_ok), "{done:?}");
+}
+
+/// What an operator is told about tables that were there before.
+async fn told(tables: &str) -> Option<String> {
+    let database = TestDatabase::postgres().await?;
+    let store = database.connect(SystemClock::shared());
+    execute(&store, tables).await;
+    Some(store.migrate().await.unwrap_err().to_string())
+}
+
+#[tokio::test]
+async fn p19_tables_that_do_not_fit_are_named() {
+    let text_ids = TABLES.replace("UUID", "TEXT");
+    for (tables, word) in [
+        ("CREATE TABLE inbox (theirs INTEGER)", "\"inbox\""),
+        (
+            "CREATE TABLE events (id UUID PRIMARY KEY)",
+            "\"aggregate_id\"",
+        ),
+        (text_ids.as_str(), "text"),
+    ] {
+        let Some(told) = told(tables).await else {
+            return;
+        };
+        assert!(told.contains("tables_of_others"), "{told}");
+        assert!(told.contains(word), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn p19_tables_of_slightly_other_types_are_taken_over_and_worked_off() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let store = database.connect(SystemClock::shared());
+    let tables = TABLES
+        .replace("TIMESTAMPTZ", "TIMESTAMP")
+        .replace("VARCHAR(100)", "TEXT")
+        .replace("payload JSONB NOT NULL", "payload JSON")
+        .replace("JSONB", "JSON");
+    execute(&store, &tables).await;
+    let rows = "INSERT INTO events (id, event_type, aggregate_id, payload, created_at) \
+        SELECT gen_random_uuid(), 'a.happened', gen_random_uuid(), '{\"n\": 1}', now() \
+        FROM generate_series(1, 5); \
+        INSERT INTO events (id, event_type) SELECT gen_random_uuid(), 'a.happened'";
+    execute(&store, rows).await;
+    store.migrate().await.unwrap();
+
+    let (hands, _) = hands(|row| async move {
+        match row.aggregate {
+            Some(_) => failed("timeout", Duration::from_secs(1), false),
+            None => done(),
+        }
+    });
+    let worker = worker(&store, hands, settings());
+    let turn = worker.turn().await.unwrap();
+
+    assert_eq!((turn.settled, turn.put_off), (1, 5));
 }
