@@ -26,6 +26,7 @@ pub mod outbox;
 pub mod proof;
 pub mod redrives;
 mod retention;
+mod silence;
 mod sql;
 pub mod status;
 pub mod subjects;
@@ -84,6 +85,7 @@ struct Inner {
     pool: Pool,
     clock: StoreClock,
     lease: Duration,
+    patience: Duration,
     instance: String,
     wakeups: Wakeups,
 }
@@ -104,6 +106,7 @@ impl Store {
             pool,
             clock: StoreClock::new(clock),
             lease: config.lease,
+            patience: silence::patience(config),
             instance: format!("{:08x}-{}", rand::random::<u32>(), std::process::id()),
             wakeups: Wakeups::default(),
         };
@@ -255,7 +258,7 @@ fn postgres(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
             ("enable_seqscan", "off"),
             ("random_page_cost", "1.1"),
         ]);
-    let pool = PgPoolOptions::new()
+    let pool = silence::without_silent(PgPoolOptions::new(), config)
         .max_connections(config.max_connections)
         .acquire_timeout(config.acquire_timeout)
         .test_before_acquire(false)

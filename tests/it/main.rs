@@ -24,6 +24,7 @@ mod clients_chargebee;
 mod clients_faults;
 mod clients_hasura;
 mod clients_support;
+mod commit_alone;
 mod community_handlers;
 mod config_values;
 mod database_away;

@@ -57,7 +57,7 @@ impl Drop for ReportBack {
 pub(super) fn marked(store: Store, batch: Marks) -> BoxFuture<'static, (Marks, Result<()>)> {
     async move {
         let marks: Vec<Mark> = batch.iter().map(|(_, mark)| mark.clone()).collect();
-        let marked = mark(&store, &marks).await;
+        let marked = store.in_time(mark(&store, &marks)).await;
         (batch, marked)
     }
     .boxed()
