@@ -134,12 +134,15 @@ impl Table {
 
 /// Says what is wrong with the database, and what to do about it.
 pub(crate) fn database_trouble(cause: &Error) -> String {
-    let advice = match store::advice(cause.code().as_str()) {
-        Some(advice) => advice,
-        None if matches!(cause, Error::Unavailable { .. }) => "try again",
-        None => return cause.to_string(),
-    };
-    format!("{cause}: {advice}")
+    match store::advice(cause.code().as_str()) {
+        None if !matches!(cause, Error::Unavailable { .. }) => cause.to_string(),
+        _ => format!("{cause}: {}", database_advice(cause)),
+    }
+}
+
+/// Says what to do about the database.
+pub(crate) fn database_advice(cause: &Error) -> &'static str {
+    store::advice(cause.code().as_str()).unwrap_or("try again")
 }
 
 /// Prints `text` to stdout and ends it with a line feed. A closed pipe (`| head`) is no failure.

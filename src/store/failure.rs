@@ -44,6 +44,8 @@ fn judged(error: &dyn DatabaseError) -> Error {
         "28P01" | "28000" => return not_for_us("login_refused"),
         "42501" => return not_for_us("not_permitted"),
         "42P01" => "tables_missing",
+        // Refused by a pooler, or a prepared statement that another session has or has not.
+        "08P01" | "26000" | "42P05" => "pooler_in_between",
         "3D000" => "no_such_database",
         // SQLite: https://www.sqlite.org/rescode.html
         "5" | "261" | "517" | "6" => "busy",
@@ -90,6 +92,11 @@ pub(crate) fn advice(code: &str) -> Option<&'static str> {
         }
         "encryption_refused" => "sslmode in DATABASE_URL asks for what the server does not offer",
         "login_refused" => "user or password in DATABASE_URL is wrong",
+        "pooler_in_between" => {
+            "connect to PostgreSQL itself, or through a pooler in session mode that passes the \
+             startup parameter `options` on: settings and prepared statements of a session have \
+             to stay its own"
+        }
         "not_permitted" => {
             "the user in DATABASE_URL lacks a right: to use the tables, or, for `hookyard \
              migrate`, CREATE on the schema and to own `events` and `event_dead_letters`"

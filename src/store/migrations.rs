@@ -51,6 +51,7 @@ impl Store {
     /// # Errors
     /// When the database is away or refuses.
     pub async fn migrate(&self) -> Result<(), Unmigrated> {
+        self.check_session().await?;
         let mut tries = 0;
         loop {
             let outcome = match self.pool() {

@@ -41,7 +41,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{PgPool, Row, SqlitePool};
 
 pub(crate) use failure::{advice, away, failed};
 pub use lanes::{LaneKind, Lease};
@@ -116,11 +116,28 @@ impl Store {
     }
 
     /// Brings the tables up to date. May be run by several instances at once; a database that is
+    /// Makes sure that a connection is a session of PostgreSQL. Behind a pooler that hands out
+    /// another one for each transaction a prepared statement may turn out to be somebody else's.
+    async fn check_session(&self) -> Result<()> {
+        let Pool::Postgres(pool) = self.pool() else {
+            return Ok(());
+        };
+        // Asked without preparing anything.
+        let sql = "SELECT COALESCE(current_setting('hookyard.session', TRUE), '')";
+        let row = sqlx::raw_sql(sql).fetch_one(pool).await.map_err(failed)?;
+        let session: String = row.try_get(0).map_err(failed)?;
+        match session.as_str() {
+            "own" => Ok(()),
+            _ => Err(away("pooler_in_between")),
+        }
+    }
+
     /// Asks whether the database answers, has its tables, and can be written to.
     ///
     /// # Errors
     /// When it does not.
     pub async fn check(&self) -> Result<()> {
+        self.check_session().await?;
         let writable = match self.pool() {
             Pool::Postgres(pool) => {
                 let sql = "SELECT current_setting('transaction_read_only') = 'off' FROM lanes \
@@ -215,9 +232,17 @@ impl Store {
     }
 }
 
+/// A setting of ours that shows whether those before it have arrived: a pooler may leave them out.
+const OWN_SESSION: &str = "hookyard.session";
+
 fn sqlite(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
-    let options = SqliteConnectOptions::from_str(url)
-        .map_err(|_| "DATABASE_URL is not a URL of a SQLite file such as sqlite://hookyard.db")?
+    const NO_FILE: &str = "DATABASE_URL is not a URL of a SQLite file such as sqlite://hookyard.db";
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| NO_FILE)?;
+    if options.get_filename().as_os_str().is_empty() {
+        // SQLite would make a file of its own for each connection.
+        return Err(NO_FILE.into());
+    }
+    let options = options
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // Kept through a power cut too; a commit holds many completions, so this costs little.
@@ -253,6 +278,7 @@ fn postgres(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
             // enough to be planned each time.
             ("plan_cache_mode", "force_custom_plan"),
             ("jit", "off"),
+            (OWN_SESSION, "own"),
             // A backlog that came since the last ANALYZE looks to the planner like one row; found by
             // key, it costs the same whatever the statistics say.
             ("enable_seqscan", "off"),

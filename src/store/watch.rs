@@ -91,6 +91,7 @@ impl StoreWatch {
         let hopeless = |error: &Error| {
             let codes = [
                 "no_such_database",
+                "pooler_in_between",
                 "tables_of_others",
                 "migration_failed",
                 "migration_was_changed",
@@ -173,7 +174,7 @@ impl StoreWatch {
                 "tables_missing" => WITHOUT_TABLES,
                 "tables_outdated" => OUTDATED,
                 "read_only" => READ_ONLY,
-                "database_error" | "driver_error" => REFUSES,
+                "pooler_in_between" | "database_error" | "driver_error" => REFUSES,
                 _ if error.needs_operator() => REFUSES,
                 _ => AWAY,
             },

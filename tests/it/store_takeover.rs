@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use hookyard::app::App;
 use hookyard::clock::SystemClock;
+use hookyard::sandbox::Sandbox;
 use hookyard::store::Pool;
 use sqlx::AssertSqlSafe;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
 
 use crate::support::hands::{done, failed, hands, settings, worker};
 use crate::support::{TestDatabase, execute};
@@ -148,4 +153,67 @@ async fn p19_tables_of_slightly_other_types_are_taken_over_and_worked_off() {
     let turn = worker.turn().await.unwrap();
 
     assert_eq!((turn.settled, turn.put_off), (1, 5));
+}
+
+/// Passes connections on, and leaves out one of the settings they begin with, as poolers do.
+async fn pooler(database: &TestDatabase) -> String {
+    let mut url = url::Url::parse(database.url()).unwrap();
+    let server = (url.host_str().unwrap().to_owned(), url.port().unwrap());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    url.set_port(Some(listener.local_addr().unwrap().port()))
+        .unwrap();
+    let tasks = TaskTracker::new();
+    let each = tasks.clone();
+    tasks.spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect((server.0.as_str(), server.1))
+                .await
+                .unwrap();
+            each.spawn(async move {
+                // With `sslmode=disable` the first message is the one with the settings.
+                let mut first = vec![0; 4096];
+                let count = client.read(&mut first).await.unwrap();
+                first.truncate(count);
+                let ours = b"hookyard.session";
+                if let Some(at) = first.windows(ours.len()).position(|part| part == ours) {
+                    first[at..at + ours.len()].copy_from_slice(b"somebody.session");
+                }
+                server.write_all(&first).await.unwrap();
+                tokio::io::copy_bidirectional(&mut client, &mut server)
+                    .await
+                    .ok();
+            });
+        }
+    });
+    url.query_pairs_mut().append_pair("sslmode", "disable");
+    url.into()
+}
+
+#[tokio::test]
+async fn p18_a_pooler_that_leaves_our_settings_out_is_not_worked_with() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    database.store().await;
+    for migrate in ["true", "false"] {
+        let url = pooler(&database).await;
+        let sandbox = Sandbox::builder()
+            .variable("DATABASE_URL", url)
+            .variable("MIGRATE_ON_START", migrate);
+        let sandbox = sandbox.start().await.unwrap();
+
+        let app = App::builder().config(sandbox.config().unwrap());
+        let refused = app.build().await.err().unwrap().to_string();
+
+        assert!(refused.contains("pooler_in_between"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn p18_a_file_without_a_name_is_no_database() {
+    let sandbox = Sandbox::builder().variable("DATABASE_URL", "sqlite://");
+    let sandbox = sandbox.start().await.unwrap();
+    let app = App::builder().config(sandbox.config().unwrap());
+    let refused = app.build().await.err().unwrap().to_string();
+    assert!(refused.contains("DATABASE_URL"), "{refused}");
 }
