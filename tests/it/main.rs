@@ -15,6 +15,7 @@ mod bridge_process;
 mod brokers_conformance;
 mod check_case;
 mod check_chain;
+mod check_database;
 mod check_hasura;
 mod check_schema;
 mod check_service;
