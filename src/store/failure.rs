@@ -56,14 +56,29 @@ fn judged(error: &dyn DatabaseError) -> Error {
         other if other.len() == 5 && other.starts_with("23") => {
             return refused("constraint_violation");
         }
+        // A value that does not fit into an index, for example.
+        "18" => return refused("too_large"),
+        other if other.len() == 5 && other.starts_with("54") => return refused("too_large"),
         other if other.len() == 5 && other.starts_with("57P") => "database_stopping",
+        // SQLite's constraints of all kinds, triggers among them.
+        other
+            if other
+                .parse()
+                .is_ok_and(|code: u32| other.len() < 5 && code & 0xff == 19) =>
+        {
+            return refused("constraint_violation");
+        }
         _ => "database_error",
     };
     away(code)
 }
 
-/// As [`failed`], for a handler's own statement: one the tables do not fit is refused for good, so
-/// that it does not hold up the completions it is kept together with.
+/// What another try may mend: connections, logins, locks, resources, operators, the system itself.
+const PASSING: [&str; 9] = ["08", "25", "26", "28", "40", "53", "55", "57", "58"];
+
+/// As [`failed`], for a handler's own statement: one that the tables or their owner's triggers do
+/// not take is refused for good, so that it does not hold up the completions it is kept together
+/// with.
 pub(super) fn refused_statement(error: sqlx::Error) -> Error {
     let sqlx::Error::Database(given) = &error else {
         return failed(error);
@@ -74,8 +89,14 @@ pub(super) fn refused_statement(error: sqlx::Error) -> Error {
         "42703" => refused("columns_missing"),
         // 1 is what SQLite has for all of them.
         "1" => refused("statement_refused"),
-        other if other.len() == 5 && other.starts_with("42") => refused("statement_refused"),
-        _ => failed(error),
+        "42P05" => failed(error),
+        other if other.len() != 5 => failed(error),
+        other if PASSING.iter().any(|class| other.starts_with(class)) => failed(error),
+        other if other.starts_with("XX") => failed(error),
+        _ => match failed(error) {
+            named @ Error::Rejected { .. } => named,
+            _ => refused("statement_refused"),
+        },
     }
 }
 

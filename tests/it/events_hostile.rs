@@ -4,7 +4,7 @@ use hookyard::clock::SystemClock;
 use hookyard::error::Result;
 use hookyard::event::contracts::DomainEvent;
 use hookyard::pipeline::{Completion, Context, Handler, Json};
-use hookyard::store::Store;
+use hookyard::store::{Store, Write};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
@@ -17,6 +17,8 @@ both_databases!(
     a_row_of_any_time_is_run_and_holds_nobody_up,
     the_desk_answers_whatever_the_times_of_rows_are,
     a_row_of_any_payload_is_run_and_holds_nobody_up,
+    a_statement_that_the_tables_owner_refuses_ends_its_row_only,
+    a_long_correlation_id_holds_nobody_up,
 );
 
 #[derive(Serialize)]
@@ -43,6 +45,21 @@ impl Handler for Echo {
 
     async fn handle(&self, cx: &Context, Json(said): Self::Payload) -> Result<Completion> {
         cx.emit(&Echoed { said })?;
+        Ok(Completion::Done)
+    }
+}
+
+/// Writes into a table whose owner does not want it.
+struct Unwanted;
+
+impl Handler for Unwanted {
+    const NAME: &'static str = "unwanted";
+    const EVENTS: &'static [&'static str] = &["thing.unwanted"];
+    const ABOUT: &'static str = "writes where it may not";
+    type Payload = Json<Value>;
+
+    async fn handle(&self, cx: &Context, Json(_): Self::Payload) -> Result<Completion> {
+        cx.write(Write::new("INSERT INTO guarded (n) VALUES (1)"))?;
         Ok(Completion::Done)
     }
 }
@@ -95,6 +112,7 @@ async fn app(database: &TestDatabase) -> TestApp {
     TestApp::builder()
         .database(database)
         .handler(Echo)
+        .handler(Unwanted)
         .variable("ENABLE_POLLING", "true")
         .variable("POLL_INTERVAL_MS", "50")
         .start()
@@ -165,4 +183,57 @@ async fn a_row_of_any_payload_is_run_and_holds_nobody_up(database: TestDatabase)
     until("all ended", async || left(&store).await == 0).await;
 
     drop(app);
+}
+
+async fn a_statement_that_the_tables_owner_refuses_ends_its_row_only(database: TestDatabase) {
+    let _app = app(&database).await;
+    let store = database.connect(SystemClock::shared());
+    execute(&store, "CREATE TABLE guarded (n INTEGER)").await;
+    let guard = match database.is_postgres() {
+        true => {
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION 'not you: %', NEW.n; END $$; \
+             CREATE TRIGGER refuse BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION refuse()"
+        }
+        false => {
+            "CREATE TRIGGER refuse BEFORE INSERT ON guarded BEGIN SELECT RAISE(ABORT, 'not you'); \
+             END"
+        }
+    };
+    execute(&store, guard).await;
+    let aggregate = uuid();
+    let unwanted = EventRow::new("thing.unwanted").of(&aggregate).at(1);
+    let unwanted = unwanted.insert(&store).await;
+    let later = EventRow::new("thing.said").of(&aggregate).at(2);
+    let later = later.insert(&store).await;
+
+    until("all ended", async || left(&store).await == 0).await;
+
+    assert_eq!(row_state(&store, &unwanted).await.status, "dead_lettered");
+    assert_eq!(row_state(&store, &later).await.status, "done");
+}
+
+async fn a_long_correlation_id_holds_nobody_up(database: TestDatabase) {
+    let app = app(&database).await;
+    let store = database.connect(SystemClock::shared());
+    // Of a kind that does not get shorter when it is compressed.
+    let long: String = (0..500).map(|_| uuid()).collect();
+    let metadata = format!(r#"{{"correlation_id":"{long}"}}"#);
+    let mut ids = Vec::new();
+    for kind in ["thing.said", "nobody.cares", "thing.said"] {
+        let row = EventRow::new(kind).of(&uuid()).metadata(&metadata);
+        ids.push(row.insert(&store).await);
+    }
+
+    until("all ended", async || left(&store).await == 0).await;
+
+    for (id, status) in ids.iter().zip(["done", "unrouted", "done"]) {
+        assert_eq!(row_state(&store, id).await.status, status);
+    }
+    let attribute = [("ce-correlationid".to_owned(), long)];
+    let named = [("ce-id", "long"), ("ce-type", "thing.said")];
+    let named = named.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let attributes: Vec<_> = named.into_iter().chain(attribute).collect();
+    let answer = app.push_message(b"{}", &attributes).await;
+    assert_eq!(answer.status, StatusCode::OK);
 }
