@@ -1,6 +1,8 @@
 //! Rows of `events` that nobody expects: each ends, and holds up no other.
 
-use hookyard::clock::SystemClock;
+use std::time::Duration;
+
+use hookyard::clock::{ManualClock, SystemClock};
 use hookyard::error::Result;
 use hookyard::event::contracts::DomainEvent;
 use hookyard::pipeline::{Completion, Context, Handler, Json};
@@ -9,7 +11,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::support::hands::{left, until};
+use crate::support::hands::{done, hands, left, settings, until, worker};
 use crate::support::rows::{EventRow, row_state, uuid};
 use crate::support::{TestApp, TestDatabase, both_databases, execute};
 
@@ -19,6 +21,7 @@ both_databases!(
     a_row_of_any_payload_is_run_and_holds_nobody_up,
     a_statement_that_the_tables_owner_refuses_ends_its_row_only,
     a_long_correlation_id_holds_nobody_up,
+    a_run_that_is_cut_off_counts_as_a_try,
 );
 
 #[derive(Serialize)]
@@ -236,4 +239,28 @@ async fn a_long_correlation_id_holds_nobody_up(database: TestDatabase) {
     let attributes: Vec<_> = named.into_iter().chain(attribute).collect();
     let answer = app.push_message(b"{}", &attributes).await;
     assert_eq!(answer.status, StatusCode::OK);
+}
+
+async fn a_run_that_is_cut_off_counts_as_a_try(database: TestDatabase) {
+    let clock = ManualClock::start();
+    let store = database.store_on(clock.clone()).await;
+    let (rows, _) = hands(|row| async move {
+        assert_ne!(row.event_type, "cut.off", "nothing catches this");
+        done()
+    });
+    let aggregate = uuid();
+    let cut_off = EventRow::new("cut.off").of(&aggregate).at(1);
+    let cut_off = cut_off.insert(&store).await;
+    let later = EventRow::new("a").of(&aggregate).at(2).insert(&store).await;
+    let worker = worker(&store, rows, settings());
+
+    for attempt in 1..5 {
+        worker.turn().await.unwrap();
+        assert_eq!(row_state(&store, &cut_off).await.attempts, attempt);
+        clock.advance(Duration::from_secs(60));
+    }
+    worker.turn().await.unwrap();
+
+    assert_eq!(row_state(&store, &cut_off).await.status, "dead_lettered");
+    assert_eq!(row_state(&store, &later).await.status, "done");
 }
