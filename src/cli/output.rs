@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 
 use crate::error::Error;
+use crate::store;
 
 /// Colours, or nothing when stdout is no terminal or `NO_COLOR` is set (<https://no-color.org>).
 #[derive(Debug, Clone, Copy)]
@@ -220,19 +221,15 @@ fn line_up(cells: &[(Ink, Vec<String>, usize)], indent: usize, paint: Paint, out
 
 /// Says what is wrong with the database, and what to do about it.
 pub(crate) fn database_trouble(cause: &Error) -> String {
-    let advice = match cause.code().as_str() {
-        "tables_missing" => "run `hookyard migrate`",
-        "connection_lost" | "no_connection_free" => {
-            "is the database of DATABASE_URL running, and can it be reached from here?"
-        }
-        "login_refused" => "user or password in DATABASE_URL is wrong",
-        "no_such_database" => "DATABASE_URL names a database that does not exist",
-        "statement_timeout" => "narrow the question, or raise DATABASE_STATEMENT_TIMEOUT_MS",
-        "read_only" => "DATABASE_URL names a copy that cannot be written to",
-        _ if matches!(cause, Error::Unavailable { .. }) => "try again",
-        _ => return cause.to_string(),
-    };
-    format!("{cause}: {advice}")
+    match store::advice(cause.code().as_str()) {
+        None if !matches!(cause, Error::Unavailable { .. }) => cause.to_string(),
+        _ => format!("{cause}: {}", database_advice(cause)),
+    }
+}
+
+/// Says what to do about the database.
+pub(crate) fn database_advice(cause: &Error) -> &'static str {
+    store::advice(cause.code().as_str()).unwrap_or("try again")
 }
 
 /// Prints `text` to stdout and ends it with a line feed. A closed pipe (`| head`) is no failure.

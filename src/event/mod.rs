@@ -27,6 +27,10 @@ pub use trace_context::TraceContext;
 /// Longest accepted event id in bytes; Hasura's are 36.
 pub const MAX_ID_BYTES: usize = 256;
 
+/// Longest id of what an event belongs to, in bytes: what Pub/Sub takes as an attribute. A longer
+/// one is none.
+pub const MAX_CORRELATION_BYTES: usize = 1024;
+
 /// The namespace of all ids derived from events, itself UUID v5 of the DNS name `hookyard.dev`.
 const NAMESPACE: Uuid = Uuid::from_u128(0x63b5_ee9e_8937_547b_82e8_bc01_91f0_65a3);
 
@@ -236,6 +240,7 @@ impl Event {
     pub fn correlation_id(&self) -> &str {
         self.delivery
             .attribute("ce-correlationid")
+            .filter(|id| id.len() <= MAX_CORRELATION_BYTES)
             .unwrap_or(self.id.as_str())
     }
 

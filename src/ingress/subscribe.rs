@@ -100,7 +100,7 @@ impl DeadLetterDrain {
             .collect();
         let mut wait = FIRST_WAIT;
         while !left.is_empty() {
-            let error = match self.insert(&left).await {
+            let error = match self.store.in_time(self.insert(&left)).await {
                 Ok(()) => {
                     self.done(left);
                     return true;
@@ -137,7 +137,7 @@ impl DeadLetterDrain {
         let mut left = Vec::new();
         for one in all {
             let one = vec![one];
-            match self.insert(&one).await {
+            match self.store.in_time(self.insert(&one)).await {
                 Ok(()) => self.done(one),
                 Err(_) => left.extend(one),
             }

@@ -33,7 +33,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 pub struct Ledger {
     store: Store,
     claims: Batcher<Ask, Claimed>,
-    commits: Batcher<Step, Kept>,
+    commits: Batcher<Step, Result<Kept>>,
     held: Held,
 }
 
@@ -120,7 +120,7 @@ impl Ledger {
     /// Keeps something; `Err` when it is not known whether it is kept.
     pub(super) async fn keep(&self, step: Step, deadline: &Deadline) -> Result<Kept> {
         let asked = deadline.run(self.commits.ask(step)).await;
-        asked.map_err(|_| out_of_time())?
+        asked.map_err(|_| out_of_time())??
     }
 
     /// Keeps something that is good to have but nothing depends on.
@@ -144,7 +144,8 @@ impl Ledger {
         if held.is_empty() {
             return;
         }
-        let still = match inbox::renew(&self.store, &held).await {
+        let renewed = self.store.in_time(inbox::renew(&self.store, &held));
+        let still = match renewed.await {
             Ok(still) => still,
             Err(error) => {
                 // The leases last a while yet, and the next round may succeed.
@@ -178,7 +179,7 @@ async fn renew_for_ever(ledger: Weak<Ledger>) {
         ledger.renew().await;
         rounds += 1;
         if rounds.is_multiple_of(6)
-            && let Err(error) = ledger.store.sync_clock().await
+            && let Err(error) = ledger.store.in_time(ledger.store.sync_clock()).await
         {
             tracing::debug!(error.code = %error.code(), "the clock could not be set");
         }

@@ -222,10 +222,7 @@ impl Pipeline {
         let pipeline = Arc::clone(self);
         self.to_its_end(async move { pipeline.run(event, &terms, budget).await })
             .await
-            .unwrap_or(Settled {
-                outcome: Outcome::Retry(Outcome::SOON),
-                failure: None,
-            })
+            .unwrap_or_else(Settled::cut_off)
     }
 
     async fn to_its_end<T: Send + 'static>(

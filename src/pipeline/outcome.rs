@@ -77,6 +77,23 @@ impl From<Completion> for Outcome {
     }
 }
 
+impl Settled {
+    /// Of a run that ended without saying how, by a panic: it counts as a try, or an event that
+    /// always ends so would come again for ever.
+    pub fn cut_off() -> Self {
+        Self {
+            outcome: Outcome::Retry(Outcome::SOON),
+            failure: Some(Failed {
+                handler: "pipeline",
+                class: Class::Transient,
+                code: Code::new("cut_off"),
+                message: "the run was cut off".to_owned(),
+                no_try: false,
+            }),
+        }
+    }
+}
+
 /// What became of one handler's run.
 pub(super) struct Ran {
     pub(super) handler: &'static str,

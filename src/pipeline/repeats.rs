@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::inbox::{Earlier, Marks};
-use crate::event::Event;
+use crate::event::{Event, MAX_CORRELATION_BYTES};
 use crate::store::inbox::{Ended, Facts};
 use crate::store::time_of;
 
@@ -75,6 +75,7 @@ pub(super) fn facts_of(event: &Event) -> Facts {
     let marks = marks_of(event);
     let correlation = event.correlation_id();
     let message_id = event.delivery.message_id.as_deref();
+    let message_id = message_id.filter(|id| id.len() <= MAX_CORRELATION_BYTES);
     Facts {
         event_type: clean(event.event_type.as_str()),
         body_hash: marks.content.map(|hash| hash.get().cast_signed()),

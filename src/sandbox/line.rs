@@ -51,6 +51,9 @@ struct State {
     random: Option<(CutAfter, f64, u64)>,
     met: u64,
     cuts: u64,
+    /// Connections numbered below this are silent.
+    hushed: u64,
+    accepted: u64,
 }
 
 impl State {
@@ -77,6 +80,12 @@ impl State {
         }
         self.cuts += u64::from(cut);
         cut
+    }
+}
+
+impl Shared {
+    fn is_hushed(&self, number: u64) -> bool {
+        number <= lock(&self.state).hushed
     }
 }
 
@@ -136,6 +145,13 @@ impl Line {
         self.cut();
     }
 
+    /// Lets the connections there are fall silent: they stay open, and nothing arrives any more, as
+    /// when the other side's machine is gone. New ones are passed on.
+    pub fn hush(&self) {
+        let mut state = lock(&self.shared.state);
+        state.hushed = state.accepted;
+    }
+
     /// Takes connections again.
     pub fn go_up(&self) {
         lock(&self.shared.state).down = false;
@@ -186,7 +202,7 @@ async fn accept(
 
 /// Connects to the next server that takes it, and passes everything on.
 async fn pass(client: TcpStream, shared: &Arc<Shared>) {
-    let servers = {
+    let (number, servers) = {
         let mut state = lock(&shared.state);
         if state.down || state.servers.is_empty() {
             return;
@@ -194,7 +210,8 @@ async fn pass(client: TcpStream, shared: &Arc<Shared>) {
         state.turn = (state.turn + 1) % state.servers.len();
         let mut servers = state.servers.clone();
         servers.rotate_left(state.turn);
-        servers
+        state.accepted += 1;
+        (state.accepted, servers)
     };
     for address in servers {
         if let Ok(server) = TcpStream::connect(address).await {
@@ -203,8 +220,8 @@ async fn pass(client: TcpStream, shared: &Arc<Shared>) {
             let (from_client, to_client) = client.into_split();
             let (mut from_server, to_server) = server.into_split();
             let cut = tokio::select! {
-                cut = up(from_client, to_server, shared) => cut,
-                () = down(&mut from_server, to_client) => false,
+                cut = up(from_client, to_server, shared, number) => cut,
+                () = down(&mut from_server, to_client, shared, number) => false,
             };
             if cut {
                 // The server is let finish, but its answer reaches nobody.
@@ -218,9 +235,17 @@ async fn pass(client: TcpStream, shared: &Arc<Shared>) {
 }
 
 /// Returns whether the connection is to be cut.
-async fn up(mut client: OwnedReadHalf, mut server: OwnedWriteHalf, shared: &Shared) -> bool {
+async fn up(
+    mut client: OwnedReadHalf,
+    mut server: OwnedWriteHalf,
+    shared: &Shared,
+    number: u64,
+) -> bool {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = client.read(&mut buffer).await {
+        if shared.is_hushed(number) {
+            continue;
+        }
         let bytes = buffer.get(..count).unwrap_or_default();
         let cut = lock(&shared.state).draw(bytes);
         if server.write_all(bytes).await.is_err() {
@@ -235,6 +260,24 @@ async fn up(mut client: OwnedReadHalf, mut server: OwnedWriteHalf, shared: &Shar
     false
 }
 
-async fn down(server: &mut OwnedReadHalf, mut client: OwnedWriteHalf) {
-    tokio::io::copy(server, &mut client).await.ok();
+async fn down(
+    server: &mut OwnedReadHalf,
+    mut client: OwnedWriteHalf,
+    shared: &Shared,
+    number: u64,
+) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = server.read(&mut buffer).await {
+        if shared.is_hushed(number) {
+            continue;
+        }
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if client.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+    if shared.is_hushed(number) {
+        // Not even the end is heard of.
+        std::future::pending().await
+    }
 }

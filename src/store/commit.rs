@@ -125,31 +125,48 @@ pub enum Kept {
 /// How often a batch that the database asks to repeat is repeated.
 pub(super) const MAX_REPETITIONS: usize = 5;
 
-/// Keeps all steps in one transaction; when the database refuses one of them or they get in
-/// somebody's way, each in its own.
+/// Keeps all steps in one transaction; when the database refuses one of them, or one gets in
+/// somebody's way or waits for somebody too long, each in its own.
 ///
 /// # Errors
-/// When the database did not confirm; whether the steps are kept is not known then.
-pub async fn commit(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
-    match together(store, steps).await {
-        Err(error) if is_refusal(&error) => {
-            if let [_] = steps {
-                return Ok(vec![Kept::Refused(error)]);
-            }
-        }
-        // Handlers' own statements lock rows in an order nobody knows; one step alone is done soon.
-        Err(error) if asks_to_repeat(&error) && steps.len() > 1 => {}
-        other => return other,
+/// When the database did not confirm; whether the steps are kept is not known then. Of steps that
+/// were tried each in its own, each has its own answer.
+pub async fn commit(store: &Store, steps: &[Step]) -> Result<Vec<Result<Kept>>> {
+    let error = match together(store, steps).await {
+        Ok(kept) => return Ok(kept.into_iter().map(Ok).collect()),
+        Err(error) => error,
+    };
+    if let [_] = steps {
+        return Ok(vec![refused(error)]);
     }
-    let mut kept = Vec::with_capacity(steps.len());
-    for step in steps {
-        kept.push(match together(store, std::slice::from_ref(step)).await {
-            Ok(mut one) => one.pop().unwrap_or(Kept::NotOurs),
-            Err(error) if is_refusal(&error) => Kept::Refused(error),
-            Err(error) => return Err(error),
+    if !(is_refusal(&error) || asks_to_repeat(&error) || is_held_up(&error)) {
+        return Err(error);
+    }
+    let mut kept: Vec<Option<Result<Kept>>> = steps.iter().map(|_| None).collect();
+    // Handlers' own statements lock rows in an order nobody knows and wait for whoever has them.
+    // Those steps come last: the others need not wait with them.
+    let waits = |index: &usize| has_writes(&steps[*index]);
+    let (last, first): (Vec<usize>, Vec<usize>) = (0..steps.len()).partition(waits);
+    for index in first.into_iter().chain(last) {
+        let one = together(store, std::slice::from_ref(&steps[index])).await;
+        kept[index] = Some(match one {
+            Ok(mut one) => Ok(one.pop().unwrap_or(Kept::NotOurs)),
+            Err(error) => refused(error),
         });
     }
-    Ok(kept)
+    Ok(kept.into_iter().flatten().collect())
+}
+
+/// Tells what can never be kept from what can later.
+fn refused(error: Error) -> Result<Kept> {
+    match is_refusal(&error) {
+        true => Ok(Kept::Refused(error)),
+        false => Err(error),
+    }
+}
+
+fn has_writes(step: &Step) -> bool {
+    matches!(step, Step::End(end) if !end.writes.is_empty())
 }
 
 async fn together(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
@@ -159,7 +176,7 @@ async fn together(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
     };
     let mut repetitions = 0;
     loop {
-        match once(store, steps).await {
+        match store.in_time(once(store, steps)).await {
             Err(error) if repetitions < most && asks_to_repeat(&error) => {
                 repetitions += 1;
             }
@@ -268,6 +285,11 @@ async fn rest<'a>(
 
 fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Rejected { .. } | Error::NotFound { .. })
+}
+
+/// Tells whether a lock was waited for too long, or a statement took too long.
+fn is_held_up(error: &Error) -> bool {
+    matches!(error.code().as_str(), "lock_timeout" | "statement_timeout")
 }
 
 pub(super) fn asks_to_repeat(error: &Error) -> bool {

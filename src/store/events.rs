@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
-use super::{Micros, Pool, Store, failed, read};
+use super::{Micros, Pool, Store, failed, micros_in, read};
 use crate::error::Result;
 
 /// A row to be run.
@@ -71,14 +71,13 @@ pub struct Wanted<'a> {
     pub without_aggregates: &'a [String],
 }
 
-const FETCH_POSTGRES: &str = "\
-    SELECT due.* FROM unnest($1::SMALLINT[]) AS wanted (lane) CROSS JOIN LATERAL (
+const FETCH_POSTGRES: &str = concat!(
+    "SELECT due.* FROM unnest($1::SMALLINT[]) AS wanted (lane) CROSS JOIN LATERAL (
         SELECT CAST(e.id AS TEXT), e.lane, e.seq, e.event_type, CAST(e.aggregate_id AS TEXT),
             CASE WHEN e.original IS NULL THEN CAST(e.payload AS TEXT) END,
-            CAST(e.metadata AS TEXT),
-            CASE WHEN isfinite(e.created_at)
-                THEN CAST(date_part('epoch', e.created_at) * 1000000 AS BIGINT) END,
-            e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery,
+            CAST(e.metadata AS TEXT), ",
+    micros_in!("e.created_at"),
+    ", e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery,
             COALESCE(e.last_error_code = 'worker_crashed', FALSE)
         FROM events e
         WHERE e.lane = wanted.lane AND e.processed IS NOT TRUE AND e.next_attempt_at <= $2
@@ -87,7 +86,8 @@ const FETCH_POSTGRES: &str = "\
                 AND NOT EXISTS (SELECT 1 FROM held_aggregates h
                     WHERE h.aggregate = e.aggregate_id AND h.until > $2)))
         ORDER BY e.created_at, e.seq LIMIT $3
-    ) AS due";
+    ) AS due"
+);
 
 const FETCH_SQLITE: &str = "\
     SELECT e.id, e.lane, e.seq, e.event_type, e.aggregate_id,
@@ -147,8 +147,8 @@ impl Store {
         }
     }
 
-    /// Makes a waiting row due at once, and whatever waits behind it; returns its lane, `None`
-    /// when there is no such row that is still to be run.
+    /// Makes a waiting row due at once, and whatever waits behind it; one that waits behind another
+    /// goes on doing so. Returns its lane, `None` when there is no such row that is still to be run.
     ///
     /// # Errors
     /// When the database is away.
@@ -157,15 +157,14 @@ impl Store {
             WITH due AS (
                 UPDATE events SET next_attempt_at = LEAST(next_attempt_at, 1)
                 WHERE id = CAST($1 AS UUID) AND processed IS NOT TRUE
-                RETURNING lane, aggregate_id
+                RETURNING lane, id
             ), freed AS (
-                DELETE FROM held_aggregates h USING due WHERE h.aggregate = due.aggregate_id
+                DELETE FROM held_aggregates h USING due WHERE h.event_id = due.id
             )
             SELECT lane FROM due";
         const SQLITE: &str = "UPDATE events SET next_attempt_at = MIN(next_attempt_at, 1) \
             WHERE id = $1 AND processed IS NOT TRUE RETURNING lane";
-        const SQLITE_FREE: &str = "DELETE FROM held_aggregates \
-            WHERE aggregate = (SELECT aggregate_id FROM events WHERE id = $1)";
+        const SQLITE_FREE: &str = "DELETE FROM held_aggregates WHERE event_id = $1";
         let lane = match self.pool() {
             Pool::Postgres(pool) => sqlx::query_scalar(POSTGRES)
                 .bind(id)

@@ -54,7 +54,7 @@ macro_rules! text {
     };
     (@postgres uuid) => { "CAST(? AS UUID)" };
     (@postgres [$time:literal]) => {
-        concat!("(extract(epoch FROM ", $time, ") * 1000000)::BIGINT")
+        $crate::store::micros_in!($time)
     };
     (@sqlite uuid) => { "?" };
     (@sqlite [$time:literal]) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::FromRow;
 use tokio_util::sync::CancellationToken;
 
-use super::find::{Sql, number};
+use super::find::{Sql, Text, number, text};
 use super::{LaneKind, Micros, Store};
 use crate::error::Result;
 use crate::telemetry::Metrics;
@@ -26,20 +26,16 @@ struct Gauges {
 }
 
 /// The first due row of each lane, so that a long queue costs no more than a short one.
-macro_rules! gauges {
-    ($made_at:literal) => {
-        concat!(
-            "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM event_dead_letters \
-             WHERE status = 'open' LIMIT 10000) AS counted) AS open, MIN((SELECT ",
-            $made_at,
-            " FROM events e WHERE l.kind = 0 AND e.lane = l.lane AND e.processed IS NOT TRUE \
-             AND e.next_attempt_at <= ? ORDER BY e.created_at, e.seq LIMIT 1)) AS oldest_due, \
-             COUNT(CASE WHEN l.kind = 0 AND l.paused_until > ? THEN 1 END) AS events_paused, \
-             COUNT(CASE WHEN l.kind = 1 AND l.paused_until > ? THEN 1 END) AS outbox_paused \
-             FROM lanes l"
-        )
-    };
-}
+const GAUGES: Text = text!(
+    "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM event_dead_letters \
+     WHERE status = 'open' LIMIT 10000) AS counted) AS open, MIN((SELECT "
+    ["e.created_at"]
+    " FROM events e WHERE l.kind = 0 AND e.lane = l.lane AND e.processed IS NOT TRUE \
+     AND e.next_attempt_at <= ? ORDER BY e.created_at, e.seq LIMIT 1)) AS oldest_due, \
+     COUNT(CASE WHEN l.kind = 0 AND l.paused_until > ? THEN 1 END) AS events_paused, \
+     COUNT(CASE WHEN l.kind = 1 AND l.paused_until > ? THEN 1 END) AS outbox_paused \
+     FROM lanes l"
+);
 
 impl Store {
     /// Measures what waits, for the metrics.
@@ -49,16 +45,7 @@ impl Store {
     pub async fn measure(&self, metrics: &Metrics) -> Result<()> {
         let now = self.now();
         let mut sql = Sql::default();
-        sql.with(
-            if self.is_postgres() {
-                gauges!("(extract(epoch FROM e.created_at) * 1000000)::BIGINT")
-            } else {
-                gauges!(
-                    "CAST(ROUND((julianday(e.created_at) - 2440587.5) * 86400000) AS INTEGER) * 1000"
-                )
-            },
-            number(now),
-        );
+        sql.with(GAUGES, number(now));
         let gauges: Gauges = sql.one(self).await?.unwrap_or_default();
         let age = gauges.oldest_due.map_or(0, |then| now.saturating_sub(then));
         let age = Duration::from_micros(u64::try_from(age).unwrap_or_default());

@@ -171,7 +171,8 @@ pub async fn claim(store: &Store, asks: &[Ask]) -> Result<Vec<Claimed>> {
         match ask.mode {
             Mode::Generation(generation) => plain.push((index, generation)),
             Mode::IfNotDone | Mode::Force => {
-                answers[index] = Some(claim_again(store, ask, now).await?);
+                let again = store.in_time(claim_again(store, ask, now));
+                answers[index] = Some(again.await?);
             }
         }
     }
@@ -200,7 +201,7 @@ pub async fn claim(store: &Store, asks: &[Ask]) -> Result<Vec<Claimed>> {
     });
     let mut repetitions = 0;
     let taken = loop {
-        match take(store, asks, &plain, now).await {
+        match store.in_time(take(store, asks, &plain, now)).await {
             // A completion may lock the same runs in another order.
             Err(error) if repetitions < MAX_REPETITIONS && asks_to_repeat(&error) => {
                 repetitions += 1;
@@ -217,7 +218,7 @@ pub async fn claim(store: &Store, asks: &[Ask]) -> Result<Vec<Claimed>> {
                 fence,
                 attempt,
             },
-            None => not_ours(&known(store, ask).await?, generation),
+            None => not_ours(&store.in_time(known(store, ask)).await?, generation),
         });
     }
     Ok(answers.into_iter().flatten().collect())

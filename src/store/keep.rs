@@ -111,19 +111,20 @@ impl Writer {
             if events.is_empty() {
                 return;
             }
-            let mut written = insert(&self.0.store, &events).await;
+            let store = &self.0.store;
+            let mut written = store.in_time(insert(store, &events)).await;
             // Another instance kept the same events in another order.
             if written
                 .as_ref()
                 .is_err_and(|error| error.code().as_str() == "deadlock")
             {
-                written = insert(&self.0.store, &events).await;
+                written = store.in_time(insert(store, &events)).await;
             }
             for answer in answers {
                 let result = written.as_ref().map_or_else(again, |()| Ok(()));
                 answer.send(result).ok();
             }
-            self.0.store.wakeups().events.notify_one();
+            store.wakeups().events.notify_one();
         }
     }
 

@@ -139,8 +139,9 @@ const PUT_OFF_POSTGRES: &str = "\
             attempts = COALESCE(m.attempts, e.attempts),
             last_error_class = COALESCE(m.class, e.last_error_class),
             last_error_code = COALESCE(m.code, e.last_error_code),
-            metadata = CASE WHEN m.note IS NULL OR jsonb_typeof(e.metadata) <> 'object'
-                THEN e.metadata ELSE COALESCE(e.metadata, '{}') || CAST(m.note AS JSONB) END
+            metadata = CASE WHEN m.note IS NULL OR jsonb_typeof(CAST(e.metadata AS JSONB)) <> 'object'
+                THEN CAST(e.metadata AS JSONB)
+                ELSE COALESCE(CAST(e.metadata AS JSONB), '{}') || CAST(m.note AS JSONB) END
         FROM unnest($1::TEXT[], $2::INTEGER[], $3::BIGINT[], $4::INTEGER[], $5::TEXT[], $6::TEXT[],
             $7::TEXT[]) AS m (id, generation, until, attempts, class, code, note)
         WHERE e.id = CAST(m.id AS UUID) AND e.generation = m.generation

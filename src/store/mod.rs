@@ -27,6 +27,7 @@ pub mod outbox;
 pub mod proof;
 pub mod redrives;
 mod retention;
+mod silence;
 mod sql;
 pub mod status;
 pub mod subjects;
@@ -41,16 +42,16 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{PgPool, Row, SqlitePool};
 
-pub(crate) use failure::{away, failed};
+pub(crate) use failure::{advice, away, failed};
 pub use lanes::{LaneKind, Lease};
-pub use migrations::{Migration, Migrations};
+pub use migrations::{Migration, Migrations, Unmigrated};
 pub use note::DeliveryNote;
 pub use notify::{Signal, Wakeups};
 pub use retention::Swept;
 pub use sql::Tx;
-pub(crate) use sql::{on, read};
+pub(crate) use sql::{micros_in, on, read};
 pub use time::{At, Micros, StoreClock, micros_of, time_of};
 pub use watch::StoreWatch;
 pub use write::{Value, Write, timestamp};
@@ -85,6 +86,7 @@ struct Inner {
     pool: Pool,
     clock: StoreClock,
     lease: Duration,
+    patience: Duration,
     instance: String,
     wakeups: Wakeups,
 }
@@ -105,6 +107,7 @@ impl Store {
             pool,
             clock: StoreClock::new(clock),
             lease: config.lease,
+            patience: silence::patience(config),
             instance: format!("{:08x}-{}", rand::random::<u32>(), std::process::id()),
             wakeups: Wakeups::default(),
         };
@@ -114,42 +117,44 @@ impl Store {
     }
 
     /// Brings the tables up to date. May be run by several instances at once; a database that is
-    /// newer than this program is left as it is.
-    ///
-    /// # Errors
-    /// When the database is away or refuses.
-    pub async fn migrate(&self) -> Result<(), BoxError> {
-        let mut tries = 0;
-        loop {
-            let outcome = match self.pool() {
-                Pool::Sqlite { write, .. } => {
-                    let mut all = sqlx::migrate!("migrations/sqlite");
-                    all.set_ignore_missing(true).run(write).await
-                }
-                Pool::Postgres(pool) => {
-                    let mut all = sqlx::migrate!("migrations/postgres");
-                    all.set_ignore_missing(true).run(pool).await
-                }
-            };
-            match outcome {
-                Ok(()) => return Ok(()),
-                // SQLite has no lock that spans migrations: another process may have been faster.
-                Err(_) if !self.is_postgres() && tries < 20 => tries += 1,
-                Err(error) => return Err(error.into()),
-            }
+    /// Makes sure that a connection is a session of PostgreSQL. Behind a pooler that hands out
+    /// another one for each transaction a prepared statement may turn out to be somebody else's.
+    async fn check_session(&self) -> Result<()> {
+        let Pool::Postgres(pool) = self.pool() else {
+            return Ok(());
+        };
+        // Asked without preparing anything.
+        let sql = "SELECT COALESCE(current_setting('hookyard.session', TRUE), '')";
+        let row = sqlx::raw_sql(sql).fetch_one(pool).await.map_err(failed)?;
+        let session: String = row.try_get(0).map_err(failed)?;
+        match session.as_str() {
+            "own" => Ok(()),
+            _ => Err(away("pooler_in_between")),
         }
     }
 
-    /// Asks whether the database answers and has its tables.
+    /// Asks whether the database answers, has its tables, and can be written to.
     ///
     /// # Errors
     /// When it does not.
     pub async fn check(&self) -> Result<()> {
-        let sql = "SELECT COUNT(*) FROM lanes";
-        let lanes: i64 =
-            read!(self, pool => sqlx::query_scalar(sql).fetch_one(pool).await).map_err(failed)?;
-        debug_assert!(lanes > 0, "the migration fills the table");
-        Ok(())
+        self.check_session().await?;
+        let writable = match self.pool() {
+            Pool::Postgres(pool) => {
+                let sql = "SELECT current_setting('transaction_read_only') = 'off' FROM lanes \
+                    LIMIT 1";
+                sqlx::query_scalar(sql).fetch_one(pool).await
+            }
+            Pool::Sqlite { read, .. } => {
+                let sql = "SELECT COUNT(*) > 0 FROM lanes";
+                sqlx::query_scalar(sql).fetch_one(read).await
+            }
+        };
+        if writable.map_err(failed)? {
+            Ok(())
+        } else {
+            Err(away("read_only"))
+        }
     }
 
     /// Sets the clock by the database's, so that instances agree on when a lease ends.
@@ -245,9 +250,17 @@ impl Store {
     }
 }
 
+/// A setting of ours that shows whether those before it have arrived: a pooler may leave them out.
+const OWN_SESSION: &str = "hookyard.session";
+
 fn sqlite(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
-    let options = SqliteConnectOptions::from_str(url)
-        .map_err(|_| "DATABASE_URL is not a URL of a SQLite file such as sqlite://hookyard.db")?
+    const NO_FILE: &str = "DATABASE_URL is not a URL of a SQLite file such as sqlite://hookyard.db";
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| NO_FILE)?;
+    if options.get_filename().as_os_str().is_empty() {
+        // SQLite would make a file of its own for each connection.
+        return Err(NO_FILE.into());
+    }
+    let options = options
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // Kept through a power cut too; a commit holds many completions, so this costs little.
@@ -283,12 +296,13 @@ fn postgres(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
             // enough to be planned each time.
             ("plan_cache_mode", "force_custom_plan"),
             ("jit", "off"),
+            (OWN_SESSION, "own"),
             // A backlog that came since the last ANALYZE looks to the planner like one row; found by
             // key, it costs the same whatever the statistics say.
             ("enable_seqscan", "off"),
             ("random_page_cost", "1.1"),
         ]);
-    let pool = PgPoolOptions::new()
+    let pool = silence::without_silent(PgPoolOptions::new(), config)
         .max_connections(config.max_connections)
         .acquire_timeout(config.acquire_timeout)
         .test_before_acquire(false)

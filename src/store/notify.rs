@@ -19,6 +19,8 @@ const OUTBOX: &str = "hookyard_outbox";
 
 /// Between two tries to listen when the database is away.
 const RETRY: Duration = Duration::from_secs(1);
+/// After so long without a signal it is asked whether the connection is still one.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Between two words to the other instances: each costs the database a commit.
 const PACE: Duration = Duration::from_millis(20);
 
@@ -98,7 +100,19 @@ impl Store {
             // What came before it listened is not repeated, so everybody has a look.
             self.wakeups().events.here.notify_one();
             self.wakeups().outbox.here.notify_one();
-            while let Some(heard) = listener.try_recv().await.map_err(failed)? {
+            loop {
+                let Ok(heard) = tokio::time::timeout(SILENCE, listener.try_recv()).await else {
+                    // Nothing to hear, or nobody to hear it from.
+                    let ask = async {
+                        let asked = sqlx::query("SELECT 1").execute(&mut listener).await;
+                        asked.map(drop).map_err(failed)
+                    };
+                    self.in_time(ask).await?;
+                    continue;
+                };
+                let Some(heard) = heard.map_err(failed)? else {
+                    break;
+                };
                 if heard.payload() == self.instance() {
                     continue;
                 }
@@ -116,12 +130,15 @@ impl Store {
             // Rows of `events` are told by a trigger, whoever inserts them.
             self.wakeups().outbox.to_tell.notified().await;
             // Nobody has to hear it: the others poll.
-            sqlx::query("SELECT pg_notify($1, $2)")
-                .bind(OUTBOX)
-                .bind(self.instance())
-                .execute(pool)
-                .await
-                .ok();
+            let tell = async {
+                let told = sqlx::query("SELECT pg_notify($1, $2)")
+                    .bind(OUTBOX)
+                    .bind(self.instance())
+                    .execute(pool)
+                    .await;
+                told.map(drop).map_err(failed)
+            };
+            self.in_time(tell).await.ok();
             tokio::time::sleep(PACE).await;
         }
     }

@@ -129,7 +129,7 @@ impl Store {
             let mut deleted = 0;
             while !stop.is_cancelled() {
                 let started = tokio::time::Instant::now();
-                match self.sweep_batch(rule, before).await? {
+                match self.in_time(self.sweep_batch(rule, before)).await? {
                     Some(0) | None => break,
                     Some(rows) => deleted += rows,
                 }

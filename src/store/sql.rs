@@ -61,4 +61,19 @@ macro_rules! read {
     };
 }
 
-pub(crate) use {on, read};
+/// PostgreSQL's expression for a time in microseconds; null for one that is no year of four
+/// digits. Such times are mistakes, of milliseconds taken for seconds for example, but the columns
+/// are others' and take them, `infinity` as well.
+macro_rules! micros_in {
+    ($time:literal) => {
+        concat!(
+            "(extract(epoch FROM CASE WHEN ",
+            $time,
+            " BETWEEN '0001-01-02' AND '9999-12-30' THEN ",
+            $time,
+            " END) * 1000000)::BIGINT"
+        )
+    };
+}
+
+pub(crate) use {micros_in, on, read};

@@ -72,7 +72,7 @@ pub async fn events(store: &Store) -> Result<Vec<Waiting>> {
     );
     sql.with(
         text!(
-            ", " ["MIN(CASE WHEN next_attempt_at <= ? THEN created_at END)"] " AS oldest"
+            ", MIN(CASE WHEN next_attempt_at <= ? THEN " ["created_at"] " END) AS oldest"
         ),
         now,
     );

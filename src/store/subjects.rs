@@ -35,13 +35,16 @@ pub async fn newest(
     subject: &str,
 ) -> Result<Option<(Micros, String)>> {
     let sql = "SELECT changed_at, event_id FROM subjects WHERE handler = $1 AND subject = $2";
-    read!(store, pool => sqlx::query(sql)
-        .bind(handler)
-        .bind(subject)
-        .fetch_optional(pool)
-        .await
-        .map(|row| row.map(|row| (row.get(0), row.get(1)))))
-    .map_err(failed)
+    let asked = async {
+        read!(store, pool => sqlx::query(sql)
+            .bind(handler)
+            .bind(subject)
+            .fetch_optional(pool)
+            .await
+            .map(|row| row.map(|row| (row.get(0), row.get(1)))))
+        .map_err(failed)
+    };
+    store.in_time(asked).await
 }
 
 /// Notes completed changes, in one order everywhere so that two instances do not wait for each

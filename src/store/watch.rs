@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Pool, Store};
+use super::{Pool, Store, Unmigrated, advice};
 use crate::error::{BoxError, Error};
 use crate::telemetry::Metrics;
 
@@ -21,6 +21,9 @@ const UNKNOWN: u8 = 0;
 const UP: u8 = 1;
 const AWAY: u8 = 2;
 const WITHOUT_TABLES: u8 = 3;
+const OUTDATED: u8 = 4;
+const READ_ONLY: u8 = 5;
+const REFUSES: u8 = 6;
 
 /// What is known about the database.
 ///
@@ -30,6 +33,8 @@ pub struct StoreWatch {
     store: Store,
     /// Whether the tables have still to be brought up to date.
     migrate: AtomicBool,
+    /// Whether the tables have still to be compared with what this program needs.
+    compare: AtomicBool,
     /// Whether leases go by the database's clock; a test's own clock stays as it is.
     keep_time: bool,
     state: AtomicU8,
@@ -43,6 +48,7 @@ impl StoreWatch {
         Arc::new(Self {
             store,
             migrate: AtomicBool::new(migrate),
+            compare: AtomicBool::new(!migrate),
             keep_time,
             state: AtomicU8::new(UNKNOWN),
             metrics,
@@ -68,6 +74,9 @@ impl StoreWatch {
             UP => Ok(()),
             AWAY => Err("the database does not answer"),
             WITHOUT_TABLES => Err("the database has no tables; run `hookyard migrate`"),
+            OUTDATED => Err("the database has older tables; run `hookyard migrate`"),
+            READ_ONLY => Err("the database cannot be written to"),
+            REFUSES => Err("the database refuses; the log says why"),
             _ => Err("the database was not reached yet"),
         }
     }
@@ -77,25 +86,25 @@ impl StoreWatch {
     /// # Errors
     /// What waiting does not mend: the database refuses our login or the migration. One that does
     /// not answer is no error; [`StoreWatch::run`] goes on looking.
-    pub async fn begin(&self) -> Result<(), Error> {
+    pub async fn begin(&self) -> Result<(), BoxError> {
         let looked = self.look().await;
         let hopeless = |error: &Error| {
             let codes = [
                 "no_such_database",
+                "pooler_in_between",
+                "tables_of_others",
                 "migration_failed",
                 "migration_was_changed",
             ];
             error.needs_operator() || codes.contains(&error.code().as_str())
         };
-        if let Err(error) = looked {
-            if hopeless(&error) {
-                return Err(error);
+        match looked {
+            Err(trouble) if hopeless(&trouble.error) => Err(trouble.into()),
+            looked => {
+                self.note(looked.map_err(|trouble| trouble.error));
+                Ok(())
             }
-            self.note(Err(error));
-            return Ok(());
         }
-        self.note(Ok(()));
-        Ok(())
     }
 
     /// Looks every two seconds until `stop`.
@@ -109,26 +118,32 @@ impl StoreWatch {
                 () = stop.cancelled() => return,
                 looked = self.look() => looked,
             };
-            self.note(looked);
+            self.note(looked.map_err(|trouble| trouble.error));
         }
     }
 
     /// Looks once; the tables are brought up to date the first time this succeeds.
-    async fn look(&self) -> Result<(), Error> {
+    async fn look(&self) -> Result<(), Unmigrated> {
         if self.migrate.load(Ordering::Relaxed) {
             // It may take long, and cutting it off helps nobody.
-            Box::pin(self.store.migrate()).await.map_err(unmigrated)?;
+            Box::pin(self.store.migrate()).await?;
             self.migrate.store(false, Ordering::Relaxed);
         }
         let ask = async {
             self.store.check().await?;
+            if self.compare.load(Ordering::Relaxed) {
+                if self.store.migrations().await?.is_outdated() {
+                    return Err(super::away("tables_outdated"));
+                }
+                self.compare.store(false, Ordering::Relaxed);
+            }
             if self.keep_time {
                 self.store.sync_clock().await?;
             }
             Ok(())
         };
         let asked = tokio::time::timeout(PATIENCE, ask).await;
-        asked.unwrap_or_else(|_| Err(super::away("no_answer")))
+        Ok(asked.unwrap_or_else(|_| Err(super::away("no_answer")))?)
     }
 
     /// Brings the metrics up to date, before they are read.
@@ -155,8 +170,14 @@ impl StoreWatch {
             Ok(()) => UP,
             // It is there, and all of our connections are at work.
             Err(error) if before == UP && error.code().as_str() == "no_connection_free" => UP,
-            Err(error) if error.code().as_str() == "tables_missing" => WITHOUT_TABLES,
-            Err(_) => AWAY,
+            Err(error) => match error.code().as_str() {
+                "tables_missing" => WITHOUT_TABLES,
+                "tables_outdated" => OUTDATED,
+                "read_only" => READ_ONLY,
+                "pooler_in_between" | "database_error" | "driver_error" => REFUSES,
+                _ if error.needs_operator() => REFUSES,
+                _ => AWAY,
+            },
         };
         self.state.store(now, Ordering::Relaxed);
         let kind = if self.store.is_postgres() {
@@ -174,24 +195,10 @@ impl StoreWatch {
                 alert = "database",
                 error.code = error.code().as_str(),
                 error.message = %error,
-                "database does not answer; nothing is taken in until it does"
+                advice = advice(error.code().as_str()),
+                "database cannot be worked with; nothing is taken in until it can"
             ),
             _ => tracing::info!("database answers"),
         }
-    }
-}
-
-/// Says why the tables could not be brought up to date. The library's text names a migration or
-/// quotes the database, which may quote rows.
-fn unmigrated(error: BoxError) -> Error {
-    let migration = match error.downcast::<sqlx::migrate::MigrateError>() {
-        Ok(migration) => *migration,
-        Err(_) => return super::away("migration_failed"),
-    };
-    match migration {
-        sqlx::migrate::MigrateError::Execute(error)
-        | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => super::failed(error),
-        sqlx::migrate::MigrateError::VersionMismatch(_) => super::away("migration_was_changed"),
-        _ => super::away("migration_failed"),
     }
 }

@@ -5,7 +5,7 @@ use hookyard::sandbox::Sandbox;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::support::{TestApp, TestDatabase, contract_event, eventually};
+use crate::support::{TestApp, TestDatabase, contract_event, eventually, execute};
 
 /// Waits until `/ready` says this.
 async fn not_ready_because(app: &TestApp, reason: &str) {
@@ -122,4 +122,66 @@ async fn p18_a_sqlite_file_that_cannot_be_made_is_told() {
     let refused = app.push(&event).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(app.upstream_requests(), 0);
+}
+
+#[tokio::test]
+async fn p18_tables_of_an_older_program_are_told() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let store = database.store().await;
+    let last = "(SELECT MAX(version) FROM _sqlx_migrations)";
+    let older = format!("DELETE FROM _sqlx_migrations WHERE version = {last}");
+    execute(&store, &older).await;
+    let app = TestApp::builder()
+        .database(&database)
+        .variable("MIGRATE_ON_START", "false")
+        .launch()
+        .await;
+
+    not_ready_because(
+        &app,
+        "the database has older tables; run `hookyard migrate`",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn p18_tables_of_a_newer_program_are_worked_with() {
+    for migrate in ["true", "false"] {
+        let Some(database) = TestDatabase::postgres().await else {
+            return;
+        };
+        let store = database.store().await;
+        let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
+            execution_time) VALUES (9999, 'newer', TRUE, '', 0)";
+        execute(&store, newer).await;
+
+        let app = TestApp::builder()
+            .database(&database)
+            .variable("MIGRATE_ON_START", migrate)
+            .start()
+            .await;
+
+        let event = contract_event("p18-newer", "signed", "active");
+        assert_eq!(app.push(&event).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn p18_a_copy_that_cannot_be_written_to_is_not_ready() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let store = database.store().await;
+    let read_only = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET \
+        default_transaction_read_only = on', current_database()); END $$";
+    execute(&store, read_only).await;
+    let app = TestApp::builder()
+        .database(&database)
+        .variable("MIGRATE_ON_START", "false")
+        .launch()
+        .await;
+
+    not_ready_because(&app, "the database cannot be written to").await;
 }

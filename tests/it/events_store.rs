@@ -29,6 +29,7 @@ both_databases!(
     deliveries_kept_at_once_are_all_kept_in_the_order_they_came,
     rows_nobody_can_read_a_time_of_are_due_too,
     a_waiting_row_can_be_made_due,
+    a_row_that_waits_behind_another_stays_behind_it_when_it_is_made_due,
 );
 
 const LANES: [i16; 64] = {
@@ -400,4 +401,21 @@ async fn a_waiting_row_can_be_made_due(database: TestDatabase) {
     assert_eq!(store.make_due(&uuid()).await.unwrap(), None);
     assert_eq!(store.was_processed(&id).await.unwrap(), Some(false));
     assert_eq!(store.was_processed(&uuid()).await.unwrap(), None);
+}
+
+async fn a_row_that_waits_behind_another_stays_behind_it_when_it_is_made_due(
+    database: TestDatabase,
+) {
+    let store = database.store().await;
+    let aggregate = uuid();
+    let first = EventRow::new("a").of(&aggregate).at(1).insert(&store).await;
+    let second = EventRow::new("a").of(&aggregate).at(2).insert(&store).await;
+    let row = due(&store).await.remove(0);
+    let failed = put_off(&store, &row, Duration::from_secs(3600), 1);
+    mark(&store, &[failed]).await.unwrap();
+
+    assert_eq!(store.make_due(&second).await.unwrap(), Some(row.lane));
+    assert!(due(&store).await.is_empty(), "the first has not run");
+    store.make_due(&first).await.unwrap();
+    assert_eq!(ids(&store).await, [first, second]);
 }

@@ -2,6 +2,7 @@
 //! every link of the chain from Hasura's trigger to the push fit the next one?
 
 mod chargebee;
+mod database;
 mod google;
 mod hasura;
 mod limits;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::database;
 use super::google::{keep, short};
 use super::report::{Finding, State, word};
 use super::settings::Settings;
@@ -27,7 +28,7 @@ pub(super) async fn all(
     metrics: &Arc<Metrics>,
 ) -> Vec<Finding> {
     let config = &settings.config;
-    let (keys, skew, hasura, chargebee, topics) = tokio::join!(
+    let (keys, skew, hasura, chargebee, topics, database) = tokio::join!(
         keys(&config.push_auth, clock, metrics),
         skew(&config.push_auth.jwks_url, clock),
         async {
@@ -43,11 +44,18 @@ pub(super) async fn all(
             }
         },
         topics(settings, clock),
+        async {
+            match settings.skip("database", "DATABASE_URL") {
+                Some(skipped) => Some(skipped),
+                None => database::look(config, clock).await,
+            }
+        },
     );
     let mut findings = keys;
     findings.extend(skew);
     findings.extend([hasura, chargebee]);
     findings.extend(topics);
+    findings.extend(database);
     findings
 }
 

@@ -28,10 +28,11 @@ impl Runner {
         let over = |ended| Ok((ended, Duration::ZERO));
         let failed = |why: &str| over(Ended::Failed(why.to_owned()));
         let replay = redrive.kind == REPLAY;
+        let (store, id) = (&self.store, &item.item_id);
         let stored = if replay {
-            redrives::of_row(&self.store, &item.item_id).await?
+            store.in_time(redrives::of_row(store, id)).await?
         } else {
-            redrives::of_dead_letter(&self.store, &item.item_id).await?
+            store.in_time(redrives::of_dead_letter(store, id)).await?
         };
         let Some(stored) = stored else {
             return failed("it is gone");
@@ -56,7 +57,7 @@ impl Runner {
         };
         // An instance that died may have run it and not come to say so.
         if item.is_resumed() {
-            match redrives::endings(&self.store, item).await? {
+            match store.in_time(redrives::endings(store, item)).await? {
                 Endings::Well => return over(Ended::Done("done")),
                 Endings::Badly => return over(Ended::DeadLettered("failed".to_owned())),
                 Endings::None => {}

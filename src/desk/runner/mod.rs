@@ -104,7 +104,8 @@ impl Runner {
     }
 
     async fn lease(&self) -> Result<Option<Leased>> {
-        redrives::lease(&self.store, self.until(Duration::ZERO)).await
+        let lease = redrives::lease(&self.store, self.until(Duration::ZERO));
+        self.store.in_time(lease).await
     }
 
     /// Until when a page may take, so that the lease need not be renewed meanwhile.
@@ -144,7 +145,8 @@ impl Runner {
             }
         }
         // Best effort: the lease ends by itself.
-        redrives::release(&self.store, leased).await.ok();
+        let release = redrives::release(&self.store, leased);
+        self.store.in_time(release).await.ok();
     }
 
     /// Runs the next few items; returns how long to wait before the next ones, or `None` when
@@ -154,14 +156,16 @@ impl Runner {
         let per_second = i64::from(leased.redrive.per_second.max(1));
         let limit = (per_second / 4).clamp(1, PAGE);
         let until = self.until(Duration::ZERO);
-        let items = match redrives::take(&self.store, leased, limit, until).await? {
+        let take = redrives::take(&self.store, leased, limit, until);
+        let items = match self.store.in_time(take).await? {
             Taken::Items(items) => items,
             Taken::Over => return Ok(None),
         };
         let count = items.len();
         let Page { settled, pause } = self.run(leased, items).await;
         let until = self.until(pause);
-        if !redrives::settle(&self.store, leased, &settled, until).await? {
+        let settle = redrives::settle(&self.store, leased, &settled, until);
+        if !self.store.in_time(settle).await? {
             return Ok(None);
         }
         let took = self.clock.monotonic().saturating_duration_since(started);

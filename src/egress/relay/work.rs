@@ -85,7 +85,7 @@ impl Tools {
                 rows,
             })
         };
-        Answer::Seen(look.await)
+        Answer::Seen(self.store.in_time(look).await)
     }
 
     pub(super) async fn publish(self: Arc<Self>, place: Place, row: WaitingRow) -> Answer {
@@ -176,7 +176,7 @@ impl Tools {
             );
             Ok(true)
         };
-        let result = park.await;
+        let result = self.store.in_time(park).await;
         Answer::Parked(place, row, result)
     }
 
@@ -210,25 +210,25 @@ impl Tools {
             failpoint::reach("after_mark");
             Ok(ours)
         };
-        let result = mark.await;
+        let result = self.store.in_time(mark).await;
         Answer::Marked(marks, result)
     }
 
     pub(super) async fn renew(self: Arc<Self>, leases: Vec<Lease>) -> Answer {
-        let renewed = self.store.renew_lanes(LaneKind::Outbox, &leases).await;
+        let renew = self.store.renew_lanes(LaneKind::Outbox, &leases);
+        let renewed = self.store.in_time(renew).await;
         Answer::Renewed(leases, renewed)
     }
 
     pub(super) async fn release(self: Arc<Self>, leases: Vec<Lease>) -> Answer {
         // Leases that cannot be given back end by themselves.
-        self.store
-            .release_lanes(LaneKind::Outbox, &leases)
-            .await
-            .ok();
+        let release = self.store.release_lanes(LaneKind::Outbox, &leases);
+        self.store.in_time(release).await.ok();
         Answer::Released
     }
 
     pub(super) async fn count(self: Arc<Self>) -> Answer {
-        Answer::Counted(self.store.outbox_backlog().await)
+        let counted = self.store.outbox_backlog();
+        Answer::Counted(self.store.in_time(counted).await)
     }
 }

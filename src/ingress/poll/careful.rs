@@ -14,6 +14,7 @@ use super::floor::RowInHand;
 use super::foreman::Foreman;
 use super::judge::{deadly, give_up_deadly, is_deadly, wait};
 use crate::error::Result;
+use crate::pipeline::{Outcome, Settled};
 use crate::store::crashes::Tries;
 use crate::store::events::DueEvent;
 use crate::store::marks::RowRun;
@@ -45,7 +46,7 @@ impl Careful {
         let tries: Vec<Tries> = rows.iter().map(tries).collect();
         self.counting = Some(
             async move {
-                let counted = store.count_ahead(&tries).await;
+                let counted = store.in_time(store.count_ahead(&tries)).await;
                 (rows, counted)
             }
             .boxed(),
@@ -107,8 +108,10 @@ impl Foreman {
                     self.careful.counted.insert(row.seq);
                     match self.open {
                         true => self.run(row),
-                        // Dropped, it reports that it did not run.
-                        false => drop(ReportBack::new(row, self.reporter.clone())),
+                        false => ReportBack::new(row, self.reporter.clone()).send(Settled {
+                            outcome: Outcome::Retry(Outcome::SOON),
+                            failure: None,
+                        }),
                     }
                 }
             }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::floor::{Look, RowInHand};
 use crate::error::Result;
-use crate::pipeline::{Outcome, Settled};
+use crate::pipeline::Settled;
 use crate::store::events::DueEvent;
 use crate::store::marks::{Mark, mark};
 use crate::store::{Lease, Micros, Store};
@@ -48,12 +48,7 @@ impl ReportBack {
 impl Drop for ReportBack {
     fn drop(&mut self) {
         if let Some(row) = self.row.take() {
-            let outcome = Outcome::Retry(Outcome::SOON);
-            let settled = Settled {
-                outcome,
-                failure: None,
-            };
-            self.to.send((row, settled)).ok();
+            self.to.send((row, Settled::cut_off())).ok();
         }
     }
 }
@@ -62,7 +57,7 @@ impl Drop for ReportBack {
 pub(super) fn marked(store: Store, batch: Marks) -> BoxFuture<'static, (Marks, Result<()>)> {
     async move {
         let marks: Vec<Mark> = batch.iter().map(|(_, mark)| mark.clone()).collect();
-        let marked = mark(&store, &marks).await;
+        let marked = store.in_time(mark(&store, &marks)).await;
         (batch, marked)
     }
     .boxed()

@@ -219,7 +219,7 @@ impl Foreman {
                     without: &look.without,
                     without_aggregates: &look.without_aggregates,
                 };
-                let found = store.due_events(wanted).await;
+                let found = store.in_time(store.due_events(wanted)).await;
                 (look, found)
             }
             .boxed(),
@@ -233,8 +233,8 @@ impl Foreman {
             let lease = self.floor.give_up(lane)?;
             self.alarms.set(rest_until);
             let rests = async move {
-                let paused = store.pause_lane(LaneKind::Events, &lease, rest_until).await;
-                Brought::Done(paused.map(drop))
+                let pause = store.pause_lane(LaneKind::Events, &lease, rest_until);
+                Brought::Done(store.in_time(pause).await.map(drop))
             };
             return Some(rests.boxed());
         }
@@ -242,7 +242,8 @@ impl Foreman {
         if self.floor.first_end().is_some_and(|end| end < soon) {
             let held = self.floor.leases();
             let renew = async move {
-                let renewed = store.renew_lanes(LaneKind::Events, &held).await;
+                let renew = store.renew_lanes(LaneKind::Events, &held);
+                let renewed = store.in_time(renew).await;
                 Brought::Renewed(held, renewed)
             };
             return Some(renew.boxed());
@@ -251,8 +252,10 @@ impl Foreman {
         if !back.is_empty() {
             // Rows that came while the lanes were ours may have been left to us.
             self.look |= self.open && until == Until::Stopped;
-            let release =
-                async move { Brought::Done(store.release_lanes(LaneKind::Events, &back).await) };
+            let release = async move {
+                let release = store.release_lanes(LaneKind::Events, &back);
+                Brought::Done(store.in_time(release).await)
+            };
             return Some(release.boxed());
         }
         if !self.open {
@@ -261,7 +264,7 @@ impl Foreman {
         let counted = self.counted_at.is_some_and(|at| now - at < CENSUS);
         if !counted && self.floor.lanes() > 0 && until == Until::Stopped {
             self.counted_at = Some(now);
-            let others = async move { Brought::Others(store.other_workers().await) };
+            let others = async move { Brought::Others(store.in_time(store.other_workers()).await) };
             return Some(others.boxed());
         }
         let most = match until {
@@ -278,8 +281,8 @@ impl Foreman {
         self.look = false;
         self.looked_at = Some(now);
         let claim = async move {
-            let leases = store.claim_lanes(LaneKind::Events, room).await;
-            Brought::Lanes(leases, room)
+            let leases = store.claim_lanes(LaneKind::Events, room);
+            Brought::Lanes(store.in_time(leases).await, room)
         };
         Some(claim.boxed())
     }

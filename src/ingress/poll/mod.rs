@@ -118,7 +118,7 @@ impl Worker {
     async fn work_off(&self, lane: i16) -> Result<Turn> {
         let lanes = [lane];
         let leases = self.store.claim_these_lanes(LaneKind::Events, &lanes);
-        let leases = leases.await?;
+        let leases = self.store.in_time(leases).await?;
         let mut foreman = Foreman::for_once(self);
         foreman.hold(leases);
         foreman.work(Until::Done).await;

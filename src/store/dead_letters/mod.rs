@@ -14,7 +14,7 @@ pub use find::{
 
 use super::{Micros, Tx, failed, on};
 use crate::error::Result;
-use crate::event::derived_id;
+use crate::event::{MAX_CORRELATION_BYTES, derived_id};
 
 /// A failure to be kept.
 #[derive(Debug, Clone, Default)]
@@ -101,8 +101,8 @@ pub async fn insert(tx: &mut Tx, row: &NewDeadLetter, now: Micros) -> Result<()>
     let event_id = event_column(&row.event_key);
     let event_type: String = clean(&row.event_type).chars().take(100).collect();
     let key = clean(&row.event_key);
-    let message_id = row.message_id.as_deref().map(clean);
-    let correlation_id = row.correlation_id.as_deref().map(clean);
+    let message_id = row.message_id.as_deref().filter(fits).map(clean);
+    let correlation_id = row.correlation_id.as_deref().filter(fits).map(clean);
     let payload = jsonb(&row.original).unwrap_or("{}");
     on!(tx, c => sqlx::query(sql)
         .bind(&id)
@@ -244,6 +244,11 @@ fn has_huge_number(text: &str) -> bool {
         }
         digits > 100_000 || (exponent && digits > 4)
     })
+}
+
+/// Tells whether a text fits into an index.
+fn fits(text: &&str) -> bool {
+    text.len() <= MAX_CORRELATION_BYTES
 }
 
 /// Leaves out the one character that PostgreSQL's text does not take.
