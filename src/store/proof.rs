@@ -96,6 +96,49 @@ async fn command(url: &Url, sql: String) -> Result<(), BoxError> {
     Ok(())
 }
 
+const WITNESS_SQLITE: &str = "\
+    CREATE TABLE ended_again (event_id TEXT NOT NULL, handler TEXT NOT NULL);
+    CREATE TRIGGER ended_again AFTER UPDATE ON inbox WHEN old.state IN (2, 3) BEGIN
+        INSERT INTO ended_again VALUES (old.event_id, old.handler);
+    END;";
+
+const WITNESS_POSTGRES: &str = "\
+    CREATE TABLE ended_again (event_id TEXT NOT NULL, handler TEXT NOT NULL);
+    CREATE FUNCTION ended_again() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO ended_again VALUES (old.event_id, old.handler); RETURN NULL;
+    END $$;
+    CREATE TRIGGER ended_again AFTER UPDATE ON inbox FOR EACH ROW WHEN (old.state IN (2, 3))
+        EXECUTE FUNCTION ended_again();";
+
+/// Lets the database itself note when a run that has ended changes once more: what is idempotent
+/// hides that two processes have ended it.
+///
+/// # Errors
+/// When the database is away.
+pub async fn watch_ends(store: &Store) -> Result<()> {
+    let witness = if store.is_postgres() {
+        WITNESS_POSTGRES
+    } else {
+        WITNESS_SQLITE
+    };
+    let mut tx = store.begin().await?;
+    on!(&mut tx, c => sqlx::raw_sql(witness).execute(&mut *c).await.map(|_| ()))
+        .map_err(failed)?;
+    tx.commit().await
+}
+
+/// Returns event and handler of the runs that changed after they had ended.
+///
+/// # Errors
+/// When the database is away.
+pub async fn ended_again(store: &Store) -> Result<Vec<(String, String)>> {
+    read!(store, pool => sqlx::query("SELECT event_id, handler FROM ended_again")
+        .fetch_all(pool)
+        .await
+        .map(|rows| rows.iter().map(|row| (row.get(0), row.get(1))).collect()))
+    .map_err(failed)
+}
+
 /// Inserts a row as other services do, and lets time pass before it can be seen.
 ///
 /// # Errors

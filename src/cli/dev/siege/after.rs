@@ -19,6 +19,7 @@ pub(super) struct Found {
     pub(super) credits: Vec<(String, i64)>,
     pub(super) owed: Owed,
     outbox: Vec<(Option<String>, String)>,
+    ended_again: Vec<(String, String)>,
 }
 
 impl Found {
@@ -38,6 +39,7 @@ impl Found {
             credits: proof::credits(store).await?,
             owed: proof::owed(store).await?,
             outbox: proof::outbox_order(store).await?,
+            ended_again: proof::ended_again(store).await?,
         })
     }
 
@@ -59,6 +61,14 @@ pub(super) fn settled(found: &Found, verdict: &mut Verdict) {
         verdict.lost.push(format!(
             "left over: {outbox} to publish, {events} rows, {runs} runs"
         ));
+    }
+}
+
+/// Who has lost its lease must not end the run: somebody else has.
+pub(super) fn ended_again(found: &Found, verdict: &mut Verdict) {
+    for (event, handler) in &found.ended_again {
+        let what = format!("{event}: the run of {handler} changed after its end");
+        verdict.twice.push(what);
     }
 }
 

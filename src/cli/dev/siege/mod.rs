@@ -170,6 +170,7 @@ impl Field {
         let store = Store::connect(&settings, SystemClock::shared())?;
         store.migrate().await?;
         store.sync_clock().await?;
+        proof::watch_ends(&store).await?;
         let program = std::env::current_exe()?;
         let fleet = Fleet::new(&program, &sandbox)
             .await?
@@ -317,6 +318,7 @@ impl Field {
         verdict.add(judge(&self.plan, &seen));
         rows::judge(&rows().collect::<Vec<_>>(), &found, verdict);
         after::settled(&found, verdict);
+        after::ended_again(&found, verdict);
         after::order(&found, verdict);
         after::reconcile(&self.plan, &found, verdict);
         let mut words = self.fleet.logs();
