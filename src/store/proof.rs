@@ -122,8 +122,7 @@ pub async fn watch_ends(store: &Store) -> Result<()> {
         WITNESS_SQLITE
     };
     let mut tx = store.begin().await?;
-    on!(&mut tx, c => sqlx::raw_sql(witness).execute(&mut *c).await.map(|_| ()))
-        .map_err(failed)?;
+    on!(&mut tx, c => sqlx::raw_sql(witness).execute(&mut *c).await.map(|_| ())).map_err(failed)?;
     tx.commit().await
 }
 

@@ -23,9 +23,6 @@ use crate::store::{LANES, LaneKind, Lease, Micros, Store};
 /// Most rows marked in one transaction.
 const MOST_MARKS: usize = 2000;
 
-/// The wait after the database was away.
-const AWAY: Duration = Duration::from_millis(500);
-
 /// How often it is asked how many others work.
 const CENSUS: Micros = 2_000_000;
 
@@ -57,7 +54,7 @@ pub(super) struct Foreman {
     fetching: Errand<Found>,
     marking: Errand<(Marks, Result<()>)>,
     errand: Errand<Brought>,
-    waiting: Errand<()>,
+    pub(super) waiting: Errand<()>,
     /// Whether there may be lanes with due rows that nobody holds.
     look: bool,
     /// Whether new work is taken on.
@@ -66,7 +63,7 @@ pub(super) struct Foreman {
     polled_at: Micros,
     others: usize,
     counted_at: Option<Micros>,
-    away: Option<Error>,
+    pub(super) away: Option<Error>,
     turn: Turn,
 }
 
@@ -479,24 +476,6 @@ impl Foreman {
         match failed {
             Some(error) => self.is_away(error),
             None => self.is_back(),
-        }
-    }
-
-    pub(super) fn is_away(&mut self, error: Error) {
-        if self.away.is_none() {
-            let code = error.code();
-            tracing::warn!(
-                error.code = code.as_str(),
-                "the events table is not reached"
-            );
-        }
-        self.away = Some(error);
-        self.waiting = Some(tokio::time::sleep(AWAY).boxed());
-    }
-
-    pub(super) fn is_back(&mut self) {
-        if self.away.take().is_some() {
-            tracing::info!("the events table is reached again");
         }
     }
 }

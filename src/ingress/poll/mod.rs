@@ -4,6 +4,7 @@
 //! instance at a time, and within it one event after the other. Lanes are given back after a
 //! second, and nobody takes them all: another instance finds some whenever it comes.
 
+mod away;
 mod careful;
 mod errand;
 mod floor;
