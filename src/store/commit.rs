@@ -187,8 +187,7 @@ async fn together(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
 
 async fn once(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
     // Nobody knows what handlers' own statements look for.
-    let own = |step: &Step| matches!(step, Step::End(end) if !end.writes.is_empty());
-    let mut tx = match steps.iter().any(own) {
+    let mut tx = match steps.iter().any(has_writes) {
         true => store.begin().await?,
         false => store.begin_keyed().await?,
     };

@@ -116,7 +116,6 @@ impl Store {
         })
     }
 
-    /// Brings the tables up to date. May be run by several instances at once; a database that is
     /// Makes sure that a connection is a session of PostgreSQL. Behind a pooler that hands out
     /// another one for each transaction a prepared statement may turn out to be somebody else's.
     async fn check_session(&self) -> Result<()> {
