@@ -48,3 +48,19 @@ impl Pace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_history_waits_for_who_cannot_keep_up() {
+        let pace = Pace::start();
+        let looks = Cell::new(0);
+        pace.hold_while(|| looks.replace(looks.get() + 1) < 3).await;
+
+        assert_eq!(pace.held.get(), GLANCE * 3);
+        assert!(pace.is_due(Duration::ZERO));
+        assert!(!pace.is_due(Duration::from_secs(60)));
+    }
+}
