@@ -36,13 +36,14 @@ struct Ledger {
 }
 
 async fn x7_order_is_kept_however_commits_and_kills_fall(database: TestDatabase) {
+    // One clock: leases that killed relays leave behind must not be from the next history's future.
+    let clock = ManualClock::start();
     for _ in 0..3 {
-        history(&database, rand::random()).await;
+        history(&database, &clock, rand::random()).await;
     }
 }
 
-async fn history(database: &TestDatabase, seed: u64) {
-    let clock = ManualClock::start();
+async fn history(database: &TestDatabase, clock: &Arc<ManualClock>, seed: u64) {
     let broker = Journal::new();
     let ledger = Arc::new(Ledger::default());
     let mut random = StdRng::seed_from_u64(seed);
@@ -88,7 +89,8 @@ async fn history(database: &TestDatabase, seed: u64) {
 
     let published: HashSet<String> = broker.ids().into_iter().collect();
     let committed = std::mem::take(&mut *ledger.committed.lock().unwrap());
-    assert_eq!(published, committed, "seed {seed}");
+    let differing: Vec<&String> = published.symmetric_difference(&committed).collect();
+    assert!(differing.is_empty(), "{differing:?}, seed {seed}");
     assert!(ids_in_state(&store, 0).await.is_empty(), "seed {seed}");
     let table = ids_in_state(&store, 1).await;
     let first = broker.first_by_key();
