@@ -128,6 +128,7 @@ impl Upstream {
         mut request: Request,
         read: impl Fn(&Answer) -> Result<T>,
     ) -> Result<T> {
+        call.gate.passed().await;
         let trace = call.trace.child();
         let lines = tracing::info_span!(
             "upstream",

@@ -9,6 +9,9 @@ mod breaker;
 mod exchange;
 mod retry;
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +44,41 @@ pub struct Call {
     pub tracer: Tracer,
     /// What upstreams have confirmed so far.
     pub steps: Steps,
+    /// What the first request waits for.
+    pub gate: Gate,
+}
+
+/// What requests of one run wait for before they leave: the right to do something that cannot be
+/// undone.
+#[derive(Clone, Default)]
+pub struct Gate(Option<Arc<dyn Admission>>);
+
+/// Decides whether a run may reach out.
+pub trait Admission: Send + Sync {
+    /// Resolves when requests may leave; never, when they may not, and the run is ended from
+    /// outside.
+    fn admitted(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+impl Gate {
+    /// Makes one that asks.
+    pub fn of(admission: Arc<dyn Admission>) -> Self {
+        Self(Some(admission))
+    }
+
+    /// Resolves when requests may leave. [`Upstream::send`](http::Upstream::send) waits for it; a
+    /// client that goes another way has to do so itself.
+    pub async fn passed(&self) {
+        if let Some(admission) = &self.0 {
+            admission.admitted().await;
+        }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "asks" } else { "open" })
+    }
 }
 
 /// The writes of one run that upstreams have confirmed: whoever decides about a run that failed
@@ -83,6 +121,7 @@ impl Call {
             trace: TraceContext::new_root(),
             tracer: Tracer::off(),
             steps: Steps::default(),
+            gate: Gate::default(),
         })
     }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::event::contracts::{ContractActivated, ContractCancelled, Verbatim};
 use crate::event::{Change, Op};
-use crate::pipeline::{Completion, Context, Handler, When};
+use crate::pipeline::{Completion, Context, Effects, Handler, When};
 
 /// The columns of `contracts` that matter here.
 #[derive(Debug, Clone, Deserialize)]
@@ -42,6 +42,7 @@ impl Handler for ActivateContract {
     const EVENTS: &'static [&'static str] = &["contracts.insert", "contracts.update"];
     const ABOUT: &'static str =
         "links an active contract and its Chargebee subscription, emits contract.activated";
+    const EFFECTS: Effects = Effects::Calls;
     type Payload = Change<Contract>;
 
     fn when(&self) -> When {
@@ -103,6 +104,7 @@ impl Handler for CancelContract {
     const NAME: &'static str = "cancel_contract";
     const EVENTS: &'static [&'static str] = &["contracts.update"];
     const ABOUT: &'static str = "ends a cancelled contract's Chargebee subscription with its term, emits contract.cancelled";
+    const EFFECTS: Effects = Effects::Calls;
     type Payload = Change<Contract>;
 
     fn when(&self) -> When {

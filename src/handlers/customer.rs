@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Result};
 use crate::event::contracts::{CustomerCreated, CustomerDeleted, CustomerUpdated};
 use crate::event::{Change, Op};
-use crate::pipeline::{Completion, Context, Handler, Stale};
+use crate::pipeline::{Completion, Context, Effects, Handler, Stale};
 
 /// The columns of `customers` that Chargebee has as well.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,6 +34,7 @@ impl Handler for SyncCustomer {
         "creates or updates the Chargebee customer, emits customer.created, .updated or .deleted";
     // The newest details win, in whatever order the changes come.
     const STALE: Stale = Stale::Skip;
+    const EFFECTS: Effects = Effects::Calls;
     type Payload = Change<CustomerRow>;
 
     async fn handle(&self, cx: &Context, change: Change<CustomerRow>) -> Result<Completion> {

@@ -1,18 +1,20 @@
 //! A handler's run with a database: what it holds meanwhile, and how it ends in one transaction.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use super::dead_letters::Cause;
 use super::inbox::{Earlier, Guard};
+use super::later::Later;
 use super::ledger::{Answer, Lease, failure, lease_lost};
 use super::outcome::Before;
 use super::repeats::{Repeat, claim_key, earlier, facts_of, marks_of};
 use super::run::{Finished, Job, cause, retry};
 use super::{Effects, Outcome, Pipeline, Repeated};
+use crate::clients::{Admission, Gate};
 use crate::clock::Elapsed;
 use crate::error::{Class, Code, Error, Result};
 use crate::event::TraceContext;
-use crate::failpoint;
 use crate::store::commit::{self, Begun, Bury, End, GiveBack, Kept, Right, Step};
 use crate::store::inbox::{Ask, Ended, Mode, RunKey};
 
@@ -24,6 +26,16 @@ pub(super) enum Hold {
     Claimed(Lease),
     /// None: its effects are all in the transaction that ends it, and only one of them can end.
     Unclaimed(RunKey),
+    /// None so far: it is claimed when the handler reaches out.
+    Later(Arc<Later>),
+}
+
+/// By what right a handler has run.
+pub(super) enum Held {
+    /// By this one, which may have been lost.
+    Still(Hold),
+    /// By none, but it may run by this one.
+    Anew(Hold),
 }
 
 /// A run that is over before it began.
@@ -35,12 +47,17 @@ pub(super) struct Over {
 }
 
 impl Over {
-    fn retry(error: Option<Error>) -> Self {
+    pub(super) fn with(outcome: Outcome, error: Option<Error>) -> Self {
         Self {
-            outcome: error.as_ref().map_or(Outcome::Retry(Outcome::SOON), retry),
+            outcome,
             error,
             remember: None,
         }
+    }
+
+    pub(super) fn retry(error: Option<Error>) -> Self {
+        let outcome = error.as_ref().map_or(Outcome::Retry(Outcome::SOON), retry);
+        Self::with(outcome, error)
     }
 }
 
@@ -48,7 +65,7 @@ impl Hold {
     /// Which try this is, from 1.
     pub(super) fn attempt(&self) -> u32 {
         match self {
-            Self::Memory | Self::Unclaimed(_) => 1,
+            Self::Memory | Self::Unclaimed(_) | Self::Later(_) => 1,
             Self::Claimed(lease) => u32::try_from(lease.attempt()).unwrap_or(1),
         }
     }
@@ -59,10 +76,19 @@ impl Hold {
             Self::Memory => 0,
             Self::Claimed(lease) => lease.key().generation,
             Self::Unclaimed(key) => key.generation,
+            Self::Later(later) => later.key().generation,
         }
     }
 
-    /// Runs `work` unless the claim is lost meanwhile.
+    /// Returns what the first request waits for.
+    pub(super) fn gate(&self) -> Gate {
+        match self {
+            Self::Later(later) => Gate::of(Arc::clone(later) as Arc<dyn Admission>),
+            Self::Memory | Self::Unclaimed(_) | Self::Claimed(_) => Gate::default(),
+        }
+    }
+
+    /// Runs `work` unless the claim is refused or lost meanwhile.
     pub(super) async fn unless_lost<T>(
         &self,
         work: impl Future<Output = Result<T, Elapsed>>,
@@ -77,6 +103,11 @@ impl Hold {
                     () = lost.cancelled() => Err(lease_lost()),
                 }
             }
+            Self::Later(later) => tokio::select! {
+                biased;
+                result = work => Ok(result),
+                () = later.refused() => Err(lease_lost()),
+            },
         }
     }
 }
@@ -84,23 +115,46 @@ impl Hold {
 impl Pipeline {
     /// Gets the right to run from the database, when there is one.
     pub(super) async fn hold(&self, job: &Job<'_>, _guard: &Guard) -> Result<Hold, Over> {
-        if self.parts.ledger.is_none() {
+        let Some(ledger) = &self.parts.ledger else {
             return Ok(Hold::Memory);
-        }
+        };
         let mode = match job.mode {
             // A dead letter that was published again.
             Mode::Generation(0) if job.event.is_redriven() => Mode::IfNotDone,
             mode => mode,
         };
-        match mode {
-            Mode::Generation(generation) if job.registration.effects() == Effects::Transaction => {
-                Ok(Hold::Unclaimed(RunKey {
-                    event_id: claim_key(job.event),
-                    handler: job.handler(),
-                    generation,
-                }))
+        let Mode::Generation(generation) = mode else {
+            return self.claim_durably(job, mode).await;
+        };
+        let key = || RunKey {
+            event_id: claim_key(job.event),
+            handler: job.handler(),
+            generation,
+        };
+        match job.registration.effects() {
+            Effects::Anywhere => self.claim_durably(job, mode).await,
+            Effects::Transaction => Ok(Hold::Unclaimed(key())),
+            Effects::Calls => {
+                let (ledger, ask) = (Arc::clone(ledger), ask_for(job, mode));
+                Ok(Hold::Later(Later::new(
+                    ledger,
+                    ask,
+                    key(),
+                    job.budget.clone(),
+                )))
             }
-            mode => self.claim_durably(job, mode).await,
+        }
+    }
+
+    /// Returns by what right a handler has run that has ended, or what else is to be done.
+    pub(super) async fn held(&self, job: &Job<'_>, hold: Hold) -> Result<Held, Over> {
+        let Hold::Later(later) = hold else {
+            return Ok(Held::Still(hold));
+        };
+        match later.close() {
+            None => Ok(Held::Still(Hold::Unclaimed(later.key().clone()))),
+            Some(Ok(Answer::Ours(lease))) => Ok(Held::Still(Hold::Claimed(lease))),
+            Some(answer) => self.answered(job, answer).await.map(Held::Anew),
         }
     }
 
@@ -108,18 +162,14 @@ impl Pipeline {
         let Some(ledger) = &self.parts.ledger else {
             return Ok(Hold::Memory);
         };
-        let ask = Ask {
-            event_id: claim_key(job.event),
-            handler: job.handler(),
-            mode,
-            facts: facts_of(job.event),
-        };
-        failpoint::reach("before_claim");
-        match ledger.claim(ask, job.budget).await {
-            Ok(Answer::Ours(lease)) => {
-                failpoint::reach("after_claim");
-                Ok(Hold::Claimed(lease))
-            }
+        let answer = ledger.claim(ask_for(job, mode), job.budget).await;
+        self.answered(job, answer).await
+    }
+
+    /// Turns the answer to a claim into a right to run.
+    async fn answered(&self, job: &Job<'_>, answer: Result<Answer>) -> Result<Hold, Over> {
+        match answer {
+            Ok(Answer::Ours(lease)) => Ok(Hold::Claimed(lease)),
             Ok(Answer::Running) => Err(Over::retry(None)),
             Ok(Answer::Ended(ended)) => self.ended_before(job, &ended).await,
             Err(error) => Err(Over::retry(Some(error))),
@@ -171,11 +221,10 @@ impl Pipeline {
             None => Ok(Kept::Done),
         };
         match kept {
-            Ok(Kept::Done) => Over {
-                outcome: Outcome::DeadLettered(code.clone()),
-                error: Some(Error::Never { code }),
-                remember: None,
-            },
+            Ok(Kept::Done) => Over::with(
+                Outcome::DeadLettered(code.clone()),
+                Some(Error::Never { code }),
+            ),
             Ok(Kept::NotOurs) => Over::retry(None),
             Ok(Kept::Refused(error)) | Err(error) => Over::retry(Some(error)),
         }
@@ -221,7 +270,7 @@ impl Pipeline {
         hold: Hold,
         trace: &TraceContext,
         result: Result<Finished, Error>,
-    ) -> (Outcome, Option<Error>) {
+    ) -> Result<Over, Hold> {
         let error = match result {
             Ok(finished) => {
                 let outcome = Outcome::from(finished.completion);
@@ -238,29 +287,31 @@ impl Pipeline {
                             ),
                         );
                         close(hold);
-                        return (outcome, None);
+                        return Ok(Over::with(outcome, None));
                     }
                     Ok(Kept::NotOurs) => return self.overtaken(job, hold).await,
                     // A statement of its own that can never succeed is the handler's failure.
                     Ok(Kept::Refused(error)) => error,
-                    Err(error) => return (retry(&error), Some(error)),
+                    Err(error) => return Ok(Over::retry(Some(error))),
                 }
             }
             Err(error) => error,
         };
         if !self.is_hopeless(job, &error, hold.attempt()) {
             self.give_back(job, hold, &error).await;
-            return (retry(&error), Some(error));
+            return Ok(Over::retry(Some(error)));
         }
         let cause = cause(job, &error, trace);
         let end = self.end_badly(job, &hold, &cause);
         match self.end(job, &hold, end).await {
             Ok(Kept::Done) => {
                 close(hold);
-                (Outcome::DeadLettered(cause.code), Some(error))
+                Ok(Over::with(Outcome::DeadLettered(cause.code), Some(error)))
             }
             Ok(Kept::NotOurs) => self.overtaken(job, hold).await,
-            Ok(Kept::Refused(error)) | Err(error) => (Outcome::Retry(Outcome::SOON), Some(error)),
+            Ok(Kept::Refused(error)) | Err(error) => {
+                Ok(Over::with(Outcome::Retry(Outcome::SOON), Some(error)))
+            }
         }
     }
 
@@ -323,7 +374,7 @@ impl Pipeline {
         };
         let fence = match &hold {
             Hold::Claimed(lease) => Some(lease.fence()),
-            Hold::Memory | Hold::Unclaimed(_) => None,
+            Hold::Memory | Hold::Unclaimed(_) | Hold::Later(_) => None,
         };
         let attempt = i32::try_from(hold.attempt()).unwrap_or(i32::MAX);
         let step = Step::GiveBack(Box::new(GiveBack {
@@ -337,15 +388,29 @@ impl Pipeline {
         }
     }
 
-    /// Somebody else has ended the run or holds it now; nothing of ours was kept.
-    async fn overtaken(&self, job: &Job<'_>, hold: Hold) -> (Outcome, Option<Error>) {
-        let generation = hold.generation();
+    /// Somebody else has ended the run or holds it now; nothing of ours was kept. `Err` with the
+    /// right to run once more, when nothing was done that would last.
+    async fn overtaken(&self, job: &Job<'_>, hold: Hold) -> Result<Over, Hold> {
+        let (generation, claimed) = (hold.generation(), matches!(hold, Hold::Claimed(_)));
         close(hold);
         match self.claim_durably(job, Mode::Generation(generation)).await {
-            Err(over) => (over.outcome, over.error),
+            Err(over) => Ok(over),
             // Free again: whoever held it has given it back.
-            Ok(_) => (Outcome::Retry(Outcome::SOON), Some(lease_lost())),
+            Ok(_) if claimed => Ok(Over::with(
+                Outcome::Retry(Outcome::SOON),
+                Some(lease_lost()),
+            )),
+            Ok(anew) => Err(anew),
         }
+    }
+}
+
+fn ask_for(job: &Job<'_>, mode: Mode) -> Ask {
+    Ask {
+        event_id: claim_key(job.event),
+        handler: job.handler(),
+        mode,
+        facts: facts_of(job.event),
     }
 }
 
@@ -359,6 +424,7 @@ fn key_of(job: &Job<'_>, hold: &Hold) -> RunKey {
     match hold {
         Hold::Claimed(lease) => lease.key().clone(),
         Hold::Unclaimed(key) => key.clone(),
+        Hold::Later(later) => later.key().clone(),
         Hold::Memory => RunKey {
             event_id: claim_key(job.event),
             handler: job.handler(),
@@ -370,7 +436,7 @@ fn key_of(job: &Job<'_>, hold: &Hold) -> RunKey {
 fn right_of(job: &Job<'_>, hold: &Hold) -> Right {
     match hold {
         Hold::Claimed(lease) => Right::Claimed(lease.fence()),
-        Hold::Memory | Hold::Unclaimed(_) => Right::First(Box::new(Begun {
+        Hold::Memory | Hold::Unclaimed(_) | Hold::Later(_) => Right::First(Box::new(Begun {
             facts: facts_of(job.event),
         })),
     }

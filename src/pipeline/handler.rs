@@ -49,7 +49,7 @@ pub trait Handler: Send + Sync + 'static {
     /// What to do with a change of a row when a newer one was handled before.
     const STALE: Stale = Stale::Run;
 
-    /// Where its effects are. [`Effects::Transaction`] saves a write for every event.
+    /// Where its effects are. The more is known of that, the fewer writes an event takes.
     const EFFECTS: Effects = Effects::Anywhere;
 
     /// Returns the conditions under which it wants to run.
@@ -93,6 +93,11 @@ impl Repeated {
 pub enum Effects {
     /// Anywhere: the event is claimed before the handler runs.
     Anywhere,
+    /// Only in requests made on behalf of [`Context::call`], as those of [`Context::chargebee`] and
+    /// [`Context::hasura`] are, in [`Context::write`] and [`Context::emit`]: the event is claimed
+    /// when the first request is about to leave. One that is skipped without a request is never
+    /// claimed, which saves a write.
+    Calls,
     /// Only in [`Context::write`] and [`Context::emit`]: two runs at once do no harm, because one
     /// of them is undone, so nothing has to be claimed before.
     Transaction,

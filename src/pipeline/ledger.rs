@@ -15,6 +15,7 @@ use super::Budget;
 use super::batcher::Batcher;
 use crate::clock::Deadline;
 use crate::error::{Class, Error, Result};
+use crate::failpoint;
 use crate::store::Store;
 use crate::store::commit::{self, Failure, GiveBack, Kept, Step};
 use crate::store::inbox::{self, Ask, Claimed, Ended, RunKey};
@@ -88,6 +89,7 @@ impl Ledger {
 
     /// Asks for the right to run, and waits for a run of somebody else to end.
     pub(super) async fn claim(self: &Arc<Self>, ask: Ask, budget: &Budget) -> Result<Answer> {
+        failpoint::reach("before_claim");
         let deadline = &budget.work;
         let mut pause = FIRST_LOOK;
         loop {
@@ -104,7 +106,9 @@ impl Ledger {
                         handler: ask.handler,
                         generation,
                     };
-                    return Ok(Answer::Ours(Lease::new(self, key, fence, attempt)));
+                    let lease = Lease::new(self, key, fence, attempt);
+                    failpoint::reach("after_claim");
+                    return Ok(Answer::Ours(lease));
                 }
                 Claimed::Ended(ended) => return Ok(Answer::Ended(ended)),
                 Claimed::Running { .. } => {}

@@ -6,6 +6,7 @@ mod detach;
 mod durable;
 mod handler;
 mod inbox;
+mod later;
 mod ledger;
 mod loops;
 mod outcome;

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 
 use super::dead_letters::Cause;
-use super::durable::Hold;
+use super::durable::{Held, Hold, Over};
 use super::inbox::{Claim, Ending, Guard};
 use super::outcome::{Before, Ran};
 use super::registry::Registration;
@@ -70,7 +70,6 @@ impl Pipeline {
                 };
             }
         };
-        let attempt = hold.attempt();
         let parent = job.event.trace.as_ref();
         let trace = parent.map_or_else(TraceContext::new_root, TraceContext::child);
         let mut span = self.parts.tracer.span(
@@ -85,21 +84,23 @@ impl Pipeline {
             handler.name = handler,
             span_id = trace.span_number()
         );
-        let result = self.handle(job, &hold, &trace).instrument(lines).await;
-        let (outcome, error) = match hold {
-            Hold::Memory => self.settle(job, &trace, result).await,
-            hold => self.settle_durably(job, hold, &trace, result).await,
-        };
+        let (over, attempt) = self.run_held(job, hold, &trace).instrument(lines).await;
+        let Over {
+            outcome,
+            error,
+            remember,
+        } = over;
         span.set("outcome", outcome.as_str());
         if let Some(error) = &error {
             span.fail(error.code().as_str());
         }
         span.end();
         // Dropped, it gives the claim back.
-        match outcome {
-            Outcome::Retry(_) => drop(guard),
+        match (&outcome, remember) {
+            (Outcome::Retry(_), _) => drop(guard),
             _ if job.event.from_table => guard.forget(),
-            _ => guard.complete(attempt),
+            (_, Some((earlier, content))) => guard.was_completed(&earlier, content),
+            (_, None) => guard.complete(attempt),
         }
         let elapsed = self
             .parts
@@ -122,6 +123,30 @@ impl Pipeline {
             handler,
             outcome,
             error,
+        }
+    }
+
+    /// Runs the handler and ends the run; once more, when it turns out only then that it may run by
+    /// another right. Also returns which try it was.
+    async fn run_held(&self, job: &Job<'_>, mut hold: Hold, trace: &TraceContext) -> (Over, u32) {
+        loop {
+            let result = self.handle(job, &hold, trace).await;
+            hold = match self.held(job, hold).await {
+                Ok(Held::Still(hold)) => hold,
+                Ok(Held::Anew(anew)) => {
+                    hold = anew;
+                    continue;
+                }
+                Err(over) => return (over, 1),
+            };
+            let attempt = hold.attempt();
+            hold = match hold {
+                Hold::Memory => return (self.settle(job, trace, result).await, attempt),
+                hold => match self.settle_durably(job, hold, trace, result).await {
+                    Ok(over) => return (over, attempt),
+                    Err(anew) => anew,
+                },
+            };
         }
     }
 
@@ -228,6 +253,7 @@ impl Pipeline {
             trace: *trace,
             tracer: self.parts.tracer.clone(),
             steps: job.steps.clone(),
+            gate: hold.gate(),
         };
         let durable = self.parts.ledger.is_some();
         let services = Arc::clone(&self.parts.services);
@@ -265,13 +291,13 @@ impl Pipeline {
         job: &Job<'_>,
         trace: &TraceContext,
         result: Result<Finished, Error>,
-    ) -> (Outcome, Option<Error>) {
+    ) -> Over {
         let error = match result {
-            Ok(finished) => return (finished.completion.into(), None),
+            Ok(finished) => return Over::with(finished.completion.into(), None),
             Err(error) => error,
         };
         if !self.is_hopeless(job, &error, 0) {
-            return (retry(&error), Some(error));
+            return Over::retry(Some(error));
         }
         let cause = cause(job, &error, trace);
         match self
@@ -280,8 +306,8 @@ impl Pipeline {
             .keep_event(job.event, &cause, &job.budget.settle)
             .await
         {
-            Ok(()) => (Outcome::DeadLettered(cause.code), Some(error)),
-            Err(unkept) => (Outcome::Retry(Outcome::SOON), Some(unkept)),
+            Ok(()) => Over::with(Outcome::DeadLettered(cause.code), Some(error)),
+            Err(unkept) => Over::with(Outcome::Retry(Outcome::SOON), Some(unkept)),
         }
     }
 

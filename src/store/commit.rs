@@ -5,7 +5,7 @@ use super::inbox::{Facts, RunKey};
 use super::outbox::{self, OutboxRow};
 use super::subjects::{self, Mark};
 use super::write::{self, Write};
-use super::{Store, Tx, ends};
+use super::{Pool, Store, Tx, ends, failed};
 use crate::error::{Error, Result};
 use crate::failpoint;
 
@@ -42,6 +42,16 @@ pub struct End {
     pub mark: Option<Mark>,
     /// What is left of it, when it failed for good.
     pub dead_letter: Option<NewDeadLetter>,
+}
+
+impl End {
+    /// Tells whether nothing follows from it.
+    fn is_bare(&self) -> bool {
+        self.writes.is_empty()
+            && self.outbox.is_empty()
+            && self.mark.is_none()
+            && self.dead_letter.is_none()
+    }
 }
 
 /// The right to end a run.
@@ -185,7 +195,45 @@ async fn together(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
     }
 }
 
+/// Keeps steps that are nothing but ends of runs nobody claimed: one statement, which is its own
+/// transaction. `None` when there is more to them.
+async fn ends_alone(store: &Store, steps: &[Step]) -> Result<Option<Vec<Kept>>> {
+    let Pool::Postgres(pool) = store.pool() else {
+        return Ok(None);
+    };
+    let mut ends = Vec::with_capacity(steps.len());
+    for (index, step) in steps.iter().enumerate() {
+        match step {
+            Step::End(end) if end.is_bare() => match &end.right {
+                Right::First(begun) => ends.push((index, end.as_ref(), begun.as_ref())),
+                Right::Claimed(_) => return Ok(None),
+            },
+            _ => return Ok(None),
+        }
+    }
+    in_order(&mut ends);
+    let mut kept = vec![false; steps.len()];
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    ends::end_unclaimed_together(store, &mut connection, &ends, store.now(), &mut kept).await?;
+    Ok(Some(answers(kept)))
+}
+
+/// In one order everywhere, so that two instances do not wait for each other. The same run twice:
+/// whoever began it gave up waiting, and it has come again.
+fn in_order(first: &mut Vec<(usize, &End, &Begun)>) {
+    first.sort_by(|(_, a, _), (_, b, _)| a.key.cmp(&b.key));
+    first.dedup_by(|(_, later, _), (_, one, _)| later.key == one.key);
+}
+
+fn answers(kept: Vec<bool>) -> Vec<Kept> {
+    let answer = |kept| if kept { Kept::Done } else { Kept::NotOurs };
+    kept.into_iter().map(answer).collect()
+}
+
 async fn once(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
+    if let Some(kept) = ends_alone(store, steps).await? {
+        return Ok(kept);
+    }
     // Nobody knows what handlers' own statements look for.
     let mut tx = match steps.iter().any(has_writes) {
         true => store.begin().await?,
@@ -206,9 +254,7 @@ async fn once(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
     }
     // In one order everywhere, so that two instances do not wait for each other.
     claimed.sort_by(|(_, a, _), (_, b, _)| a.key.cmp(&b.key));
-    first.sort_by(|(_, a, _), (_, b, _)| a.key.cmp(&b.key));
-    // The same run twice: whoever began it gave up waiting, and it has come again.
-    first.dedup_by(|(_, later, _), (_, one, _)| later.key == one.key);
+    in_order(&mut first);
     let held = claimed.iter().map(|(_, end, _)| &end.key);
     let back = steps.iter().filter_map(|step| match step {
         Step::GiveBack(back) => back.fence.map(|_| &back.key),
@@ -254,8 +300,7 @@ async fn once(store: &Store, steps: &[Step]) -> Result<Vec<Kept>> {
     if !outbox.is_empty() {
         store.wakeups().outbox.notify_one();
     }
-    let answer = |kept| if kept { Kept::Done } else { Kept::NotOurs };
-    Ok(kept.into_iter().map(answer).collect())
+    Ok(answers(kept))
 }
 
 async fn rest<'a>(

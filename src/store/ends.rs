@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use sqlx::Row;
+use sqlx::{PgConnection, Row};
 
 use super::commit::{Begun, End, GiveBack, Repeat};
 use super::inbox::{DEAD, DONE, RunKey};
@@ -169,56 +169,10 @@ pub(super) async fn end_unclaimed(
     now: Micros,
     ended: &mut [bool],
 ) -> Result<()> {
-    let mut mark = |index: usize| {
-        if let Some(ended) = ended.get_mut(index) {
-            *ended = true;
-        }
-    };
     if ends.len() > 1
         && let Tx::Postgres(tx) = tx
     {
-        let all = || ends.iter().map(|(_, end, _)| *end);
-        let facts = || ends.iter().map(|(_, _, begun)| &begun.facts);
-        let rows = sqlx::query(END_NEW_MANY)
-            .bind(all().map(|e| e.key.event_id.as_str()).collect::<Vec<_>>())
-            .bind(all().map(|e| e.key.handler).collect::<Vec<_>>())
-            .bind(all().map(|e| e.key.generation).collect::<Vec<_>>())
-            .bind(all().map(End::state).collect::<Vec<_>>())
-            .bind(all().map(|e| e.outcome).collect::<Vec<_>>())
-            .bind(all().map(|e| e.reason.as_deref()).collect::<Vec<_>>())
-            .bind(facts().map(|f| f.event_type.as_str()).collect::<Vec<_>>())
-            .bind(facts().map(|f| f.body_hash).collect::<Vec<_>>())
-            .bind(facts().map(|f| f.hasura_id.as_deref()).collect::<Vec<_>>())
-            .bind(facts().map(|f| f.message_id.as_deref()).collect::<Vec<_>>())
-            .bind(facts().map(|f| f.hasura_retry).collect::<Vec<_>>())
-            .bind(
-                facts()
-                    .map(|f| f.correlation_id.as_deref())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(facts().map(|f| f.trace_id.as_deref()).collect::<Vec<_>>())
-            .bind(store.instance())
-            .bind(now)
-            .bind(i64::try_from(ends.len()).unwrap_or(i64::MAX))
-            .fetch_all(&mut **tx)
-            .await
-            .map_err(failed)?;
-        let inserted: HashSet<(Option<&str>, Option<&str>, i32)> = rows
-            .iter()
-            .map(|row| (row.get(0), row.get(1), row.get(2)))
-            .collect();
-        let all = i32::try_from(ends.len()).is_ok_and(|all| inserted.contains(&(None, None, all)));
-        for (index, end, _) in ends {
-            let RunKey {
-                event_id,
-                handler,
-                generation,
-            } = &end.key;
-            if all || inserted.contains(&(Some(event_id), Some(handler), *generation)) {
-                mark(*index);
-            }
-        }
-        return Ok(());
+        return end_unclaimed_together(store, tx, ends, now, ended).await;
     }
     for (index, end, begun) in ends {
         let facts = &begun.facts;
@@ -242,8 +196,61 @@ pub(super) async fn end_unclaimed(
             .await
             .map(|row| row.is_some()))
         .map_err(failed)?;
-        if row {
-            mark(*index);
+        if row && let Some(ended) = ended.get_mut(*index) {
+            *ended = true;
+        }
+    }
+    Ok(())
+}
+
+/// Ends runs that were not claimed, by one statement: in a transaction, or as one.
+pub(super) async fn end_unclaimed_together(
+    store: &Store,
+    connection: &mut PgConnection,
+    ends: &[(usize, &End, &Begun)],
+    now: Micros,
+    ended: &mut [bool],
+) -> Result<()> {
+    let all = || ends.iter().map(|(_, end, _)| *end);
+    let facts = || ends.iter().map(|(_, _, begun)| &begun.facts);
+    let rows = sqlx::query(END_NEW_MANY)
+        .bind(all().map(|e| e.key.event_id.as_str()).collect::<Vec<_>>())
+        .bind(all().map(|e| e.key.handler).collect::<Vec<_>>())
+        .bind(all().map(|e| e.key.generation).collect::<Vec<_>>())
+        .bind(all().map(End::state).collect::<Vec<_>>())
+        .bind(all().map(|e| e.outcome).collect::<Vec<_>>())
+        .bind(all().map(|e| e.reason.as_deref()).collect::<Vec<_>>())
+        .bind(facts().map(|f| f.event_type.as_str()).collect::<Vec<_>>())
+        .bind(facts().map(|f| f.body_hash).collect::<Vec<_>>())
+        .bind(facts().map(|f| f.hasura_id.as_deref()).collect::<Vec<_>>())
+        .bind(facts().map(|f| f.message_id.as_deref()).collect::<Vec<_>>())
+        .bind(facts().map(|f| f.hasura_retry).collect::<Vec<_>>())
+        .bind(
+            facts()
+                .map(|f| f.correlation_id.as_deref())
+                .collect::<Vec<_>>(),
+        )
+        .bind(facts().map(|f| f.trace_id.as_deref()).collect::<Vec<_>>())
+        .bind(store.instance())
+        .bind(now)
+        .bind(i64::try_from(ends.len()).unwrap_or(i64::MAX))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let inserted: HashSet<(Option<&str>, Option<&str>, i32)> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    let all = i32::try_from(ends.len()).is_ok_and(|all| inserted.contains(&(None, None, all)));
+    for (index, end, _) in ends {
+        let RunKey {
+            event_id,
+            handler,
+            generation,
+        } = &end.key;
+        let this = all || inserted.contains(&(Some(event_id), Some(handler), *generation));
+        if let Some(ended) = ended.get_mut(*index) {
+            *ended |= this;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use hookyard::clients::chargebee::Chargebee;
 use hookyard::clients::hasura::Hasura;
 use hookyard::clients::http::{Policy, Upstream};
-use hookyard::clients::{Call, Steps};
+use hookyard::clients::{Call, Gate, Steps};
 use hookyard::clock::{Clock, Deadline, ManualClock, SharedClock};
 use hookyard::config::{ChargebeeConfig, HasuraConfig, ProductCatalog};
 use hookyard::event::{EventId, TraceContext};
@@ -301,6 +301,7 @@ impl Run {
                 .expect("a traceparent"),
                 tracer: Tracer::off(),
                 steps: Steps::default(),
+                gate: Gate::default(),
             },
             metrics: Metrics::new().expect("metrics"),
             clock,

@@ -95,13 +95,13 @@ impl Handler for Again {
     }
 }
 
-fn note(action: &'static str) -> Write {
+pub(crate) fn note(action: &'static str) -> Write {
     let sql = "INSERT INTO audit (at, actor, action, target, reason, detail) \
                VALUES (0, 'test', $1, '', '', '{}')";
     Write::new(sql).bind(action)
 }
 
-const NOTES: &str = "SELECT action FROM audit WHERE actor = 'test'";
+pub(crate) const NOTES: &str = "SELECT action FROM audit WHERE actor = 'test'";
 
 async fn an_operators_redelivery_runs_again_where_the_handler_wants_it(database: TestDatabase) {
     let app = TestApp::builder().database(&database).handler(Again);

@@ -50,6 +50,7 @@ mod duplicates;
 mod durable_inbox;
 mod durable_instances;
 mod durable_kills;
+mod durable_later;
 mod durable_line;
 mod durable_rows;
 mod durable_stale;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::metadata::Metadata;
 use crate::clients::http::{Policy, Request, Upstream};
-use crate::clients::{Call, Steps};
+use crate::clients::{Call, Gate, Steps};
 use crate::clock::{Deadline, SharedClock, SystemClock};
 use crate::config::HasuraConfig;
 use crate::error::{BoxError, Error};
@@ -161,6 +161,7 @@ impl Connection {
             trace: TraceContext::new_root(),
             tracer: Tracer::off(),
             steps: Steps::default(),
+            gate: Gate::default(),
         };
         let answer = upstream.send(&call, "POST", request, |answer| {
             if answer.status.is_server_error() {
