@@ -27,6 +27,7 @@ done
 for number in "$rate" "$users" "$poison"; do
   [[ $number =~ ^[0-9]+$ ]] || fail "not a number: $number"
 done
+((users > 0)) || fail "no events without users: --users 0"
 [[ -z $type || $type =~ ^[a-z_.]+$ ]] || fail 'a type is made of lower-case words'
 
 url=${DATABASE_URL:?postgres://… or sqlite://FILE}

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 use http::HeaderMap;
-use uuid::Uuid;
 
 pub use access::ACTOR_HEADER;
 pub use edge::{EdgeOptions, Served, serve};
@@ -41,8 +40,8 @@ pub type Ready = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
 /// Something to wait for.
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Begins to run one event of the table, by its id.
-pub type ProcessEvent = Arc<dyn Fn(Uuid) -> Later<Result<Asked>> + Send + Sync>;
+/// Begins to run one event of the table, by its id or its row's.
+pub type ProcessEvent = Arc<dyn Fn(String) -> Later<Result<Asked>> + Send + Sync>;
 
 /// Begins to run what is due in the table.
 pub type ProcessBatch = Arc<dyn Fn() + Send + Sync>;

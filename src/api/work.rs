@@ -5,11 +5,11 @@ use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::access::Caller;
 use super::error::ApiError;
 use super::request::{Answer, Change};
+use crate::event::EventId;
 
 /// What became of asking for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,8 @@ pub enum Asked {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProcessEvent {
-    event_id: Uuid,
+    /// The row's id, or the event's: that of a pushed one is the publisher's.
+    event_id: String,
 }
 
 /// These two routes are older than the audit: callers need not give a reason.
@@ -36,11 +37,16 @@ pub(super) async fn process_event(mut change: Change) -> Answer {
     let by = change.by_or(NO_REASON)?;
     let process_event = change.api.process_event.clone();
     let (caller, desk, ProcessEvent { event_id }) = change.rest()?;
-    // Written down first: what was asked for is known even if the process ends right after.
-    let noted = desk.note("event.process", &event_id.to_string(), &by).await;
-    noted.map_err(|error| caller.refused(&error))?;
     let id = caller.request_id.clone();
-    match process_event(event_id).await {
+    if EventId::new(&event_id).is_none() || event_id.contains('\0') {
+        let message = "`event_id` must be the id of an event or of its row";
+        let error = ApiError::bad_request("invalid_request", message, id);
+        return Err(error.at("event_id"));
+    }
+    // Written down first: what was asked for is known even if the process ends right after.
+    let noted = desk.note("event.process", &event_id, &by).await;
+    noted.map_err(|error| caller.refused(&error))?;
+    match process_event(event_id.clone()).await {
         Ok(Asked::Started) => {
             let message = "Event processing started";
             let answer = json!({"success": true, "message": message, "event_id": event_id});

@@ -140,7 +140,7 @@ impl Durable {
             process_event: Arc::new(move |id| {
                 let worker = one.clone();
                 Box::pin(async move {
-                    Ok(match worker.process_event(&id.to_string()).await? {
+                    Ok(match worker.process_event(&id).await? {
                         ingress::Asked::Started => Asked::Started,
                         ingress::Asked::Unknown => Asked::Unknown,
                         ingress::Asked::Processed => Asked::Processed,

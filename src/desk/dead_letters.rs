@@ -67,7 +67,7 @@ impl Desk {
         original: OriginalRow,
         with_payload: bool,
     ) -> DeskResult<DeadLetterDetail> {
-        let mut runs = self.runs(&row.event_id).await?;
+        let mut runs = self.runs(&row).await?;
         runs.retain(|run| row.handler.as_ref().is_none_or(|name| *name == run.handler));
         let note = original.delivery.as_deref();
         Ok(DeadLetterDetail {
@@ -86,12 +86,16 @@ impl Desk {
         Ok((row.ok_or_else(missing)?, original.ok_or_else(missing)?))
     }
 
-    /// Takes a choice of dead letters that are to be changed; one that is named must be there.
+    /// Takes a choice of dead letters that are to be changed; one that is named must be there, and
+    /// open.
     pub(super) async fn meant(&self, select: &DeadLetterFilter, all: bool) -> DeskResult<Wanted> {
         let wanted = check::wanted_open(select, all)?;
         if let [only] = wanted.ids.as_slice() {
             let found = dead_letters::by_id(&self.store, only).await?;
-            found.ok_or(DeskError::NotFound("dead letter"))?;
+            let found = found.ok_or(DeskError::NotFound("dead letter"))?;
+            if found.status != "open" {
+                return Err(decided());
+            }
         }
         Ok(wanted)
     }
@@ -130,6 +134,13 @@ impl Desk {
         }
         tx.commit().await?;
         Ok(Discarded { count })
+    }
+}
+
+pub(super) fn decided() -> DeskError {
+    DeskError::Conflict {
+        code: "decided",
+        what: "it was decided already, or a redrive has it in hand",
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::check;
+use super::dead_letters::decided;
 use super::{By, DeadLetter, Desk, DeskError, DeskResult, Edit, Edited, RunMode};
 use crate::event::{Event, derived_id, with_id};
 use crate::store::DeliveryNote;
@@ -59,10 +60,7 @@ impl Desk {
                 event_id,
                 redrive_id,
             }),
-            Copied::Decided => Err(DeskError::Conflict {
-                code: "decided",
-                what: "it was decided already, or a redrive has it in hand",
-            }),
+            Copied::Decided => Err(decided()),
         }
     }
 }

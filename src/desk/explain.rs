@@ -6,7 +6,8 @@ use std::pin::Pin;
 
 use super::check;
 use super::{
-    Desk, DeskError, DeskResult, Emission, EventStory, Explanation, Failure, Kept, Repeat, Run,
+    DeadLetter, Desk, DeskError, DeskResult, Emission, EventStory, Explanation, Failure, Kept,
+    Repeat, Run,
 };
 use crate::event::TraceContext;
 use crate::store::crashes::WORKER_CRASHED;
@@ -57,11 +58,13 @@ impl Desk {
         })
     }
 
-    /// Returns what handlers did for an event.
-    pub(super) async fn runs(&self, event_id: &str) -> DeskResult<Vec<Run>> {
-        let failures = explain::failures(&self.store, event_id).await?;
-        let rows = explain::runs(&self.store, event_id).await?;
-        Ok(rows.into_iter().map(|row| run(row, &failures)).collect())
+    /// Returns what handlers did for the event of a dead letter.
+    pub(super) async fn runs(&self, letter: &DeadLetter) -> DeskResult<Vec<Run>> {
+        let failures = explain::failures(&self.store, &letter.event_id).await?;
+        let rows = explain::runs(&self.store, &letter.event_id).await?;
+        let letters = std::slice::from_ref(letter);
+        let run = |row| run(row, &failures, letters);
+        Ok(rows.into_iter().map(run).collect())
     }
 
     fn story<'a>(
@@ -84,7 +87,7 @@ impl Desk {
                 .map(|run| run.event_type.clone())
                 .or_else(|| kept.as_ref().map(|row| row.event_type.clone()))
                 .or_else(|| given.map(|row| row.event_type.clone()));
-            let mut remarks = remarks(&runs, &repeats, kept.as_ref(), now);
+            let mut remarks = remarks(&runs, &given_up, &repeats, kept.as_ref(), now);
             remarks.extend(
                 given_up
                     .iter()
@@ -110,7 +113,9 @@ impl Desk {
                     .find_map(|run| run.trace_id.clone())
                     .or_else(|| given.and_then(|row| row.trace_id.clone())),
                 kept: kept.map(Kept::from),
-                runs: runs.into_iter().map(|row| run(row, &failures)).collect(),
+                runs: (runs.into_iter())
+                    .map(|row| run(row, &failures, &given_up))
+                    .collect(),
                 repeats: repeats.into_iter().map(Repeat::from).collect(),
                 emitted: Vec::new(),
                 dead_letters: given_up,
@@ -158,6 +163,7 @@ fn word(kind: &str) -> &'static str {
 /// Says in words what the tables only show to those who know them.
 fn remarks(
     runs: &[RunRow],
+    letters: &[DeadLetter],
     repeats: &[RepeatRow],
     kept: Option<&KeptRow>,
     now: Micros,
@@ -166,6 +172,7 @@ fn remarks(
     for run in runs {
         let who = &run.handler;
         match (run.state, run.reason.as_deref()) {
+            (0, _) if is_given_up(run, letters) => {}
             (0, _) => remarks.push(format!(
                 "{who} gave it back after try {}; it runs when it is delivered or due again",
                 run.attempt
@@ -219,12 +226,29 @@ fn deliveries(repeats: &[RepeatRow]) -> usize {
     noted.values().filter_map(most).sum()
 }
 
-fn run(row: RunRow, failures: &[FailureRow]) -> Run {
+/// Tells whether the worker has given the event up after this run was given back to it.
+fn is_given_up(run: &RunRow, letters: &[DeadLetter]) -> bool {
+    run.state == 0
+        && letters.iter().any(|letter| {
+            let handler = letter.handler.as_ref();
+            letter.generation == run.generation && handler.is_none_or(|name| *name == run.handler)
+        })
+}
+
+fn run(row: RunRow, failures: &[FailureRow], letters: &[DeadLetter]) -> Run {
     let mine = failures
         .iter()
         .filter(|it| it.handler == row.handler && it.generation == row.generation);
     let duration = row.ended_at.map(|at| at.saturating_sub(row.started_at));
+    let state = match row.state {
+        _ if is_given_up(&row, letters) => "given_up",
+        0 => "given_back",
+        1 => "running",
+        2 => "ended",
+        _ => "dead_lettered",
+    };
     Run {
+        state: state.to_owned(),
         failures: mine
             .map(|it| Failure {
                 attempt: it.attempt,
@@ -236,13 +260,6 @@ fn run(row: RunRow, failures: &[FailureRow]) -> Run {
             .collect(),
         handler: row.handler,
         generation: row.generation,
-        state: match row.state {
-            0 => "given_back",
-            1 => "running",
-            2 => "ended",
-            _ => "dead_lettered",
-        }
-        .to_owned(),
         outcome: row.outcome,
         reason: row.reason,
         attempt: row.attempt,

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::event::derived_id;
 use crate::pipeline::HandlerInfo;
+use crate::store::dead_letters::{self, Wanted};
 use crate::store::redrives::{self, Begun, Item, NewRedrive, RedriveRow, Refusal, What};
-use crate::store::{At, audit, dead_letters};
+use crate::store::{At, audit};
 
 /// Most events of one redrive or replay.
 const MOST: i64 = 1_000_000;
@@ -28,7 +29,8 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub async fn preview_redrive(&self, ask: &StartRedrive) -> DeskResult<RedrivePreview> {
-        let wanted = self.meant(&ask.select, ask.all).await?;
+        let id = self.id_of(ask.request_id.as_ref())?;
+        let wanted = self.redriven(ask, &id).await?;
         let pace = check::pace(ask.per_second)?;
         let summary = dead_letters::summary(&self.store, &wanted).await?;
         let sample = dead_letters::first(&self.store, &wanted, SAMPLE).await?;
@@ -52,9 +54,10 @@ impl Desk {
     /// # Errors
     /// [`DeskError`]; `Conflict` when there are more dead letters than were expected.
     pub async fn redrive(&self, ask: &StartRedrive, by: &By) -> DeskResult<Redrive> {
-        let wanted = self.meant(&ask.select, ask.all).await?;
+        let id = self.id_of(ask.request_id.as_ref())?;
+        let wanted = self.redriven(ask, &id).await?;
         let new = NewRedrive {
-            id: self.id_of(ask.request_id.as_ref())?,
+            id,
             query: json!({ "select": ask.select, "all": ask.all }).to_string(),
             mode: ask.mode.as_str(),
             per_second: check::pace(ask.per_second)?,
@@ -64,6 +67,19 @@ impl Desk {
             expected: check::expected(ask.expected)?,
         };
         self.begin(&new).await
+    }
+
+    /// Returns which dead letters a request means.
+    async fn redriven(&self, ask: &StartRedrive, id: &str) -> DeskResult<Wanted> {
+        match self.meant(&ask.select, ask.all).await {
+            // Sent again: what it began may have decided it meanwhile.
+            Err(DeskError::Conflict { .. })
+                if redrives::by_id(&self.store, id).await?.is_some() =>
+            {
+                check::wanted_open(&ask.select, ask.all)
+            }
+            meant => meant,
+        }
     }
 
     /// Tells what a replay would do: the dry run.

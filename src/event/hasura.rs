@@ -145,6 +145,7 @@ impl Parts {
             hasura_retry,
             depth,
             from_table: false,
+            kept: false,
             delivery,
         }
     }

@@ -174,6 +174,8 @@ pub struct Event {
     pub depth: u32,
     /// Whether it was read from a table, where it is not kept as its sender wrote it.
     pub from_table: bool,
+    /// Whether it is run from what was kept of its delivery: that is a try of ours, and no delivery.
+    pub kept: bool,
     /// How it arrived, with the original bytes.
     pub delivery: Delivery,
 }
@@ -188,6 +190,18 @@ impl Event {
             Ok(parts) => Ok(parts.into_event(delivery)),
             Err(reason) => Err(Undecodable::new(reason, delivery)),
         }
+    }
+
+    /// Decodes what was kept of a delivery.
+    ///
+    /// # Errors
+    /// As [`Event::decode`].
+    pub fn of_kept(delivery: Delivery) -> Result<Self, Box<Undecodable>> {
+        let event = Self::decode(delivery)?;
+        Ok(Self {
+            kept: true,
+            ..event
+        })
     }
 
     /// Returns a hash of what the event says, leaving out what changes with every delivery.
@@ -228,6 +242,7 @@ impl Event {
             hasura_retry: None,
             depth: row.depth,
             from_table: true,
+            kept: true,
             delivery: Delivery {
                 data: payload,
                 attributes,

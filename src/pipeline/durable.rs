@@ -243,8 +243,8 @@ impl Pipeline {
         let Some(ledger) = &self.parts.ledger else {
             return;
         };
-        // A row of the table does not come again by itself.
-        if job.event.from_table {
+        // A row of the table does not come again by itself, and a try of ours is no delivery.
+        if job.event.from_table || (job.event.kept && kind == Repeat::PubsubRedelivery) {
             return;
         }
         let facts = facts_of(job.event);

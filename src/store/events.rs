@@ -7,6 +7,7 @@ use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
+use uuid::Uuid;
 
 use super::{Micros, Pool, Store, failed, micros_in, read};
 use crate::error::Result;
@@ -147,58 +148,65 @@ impl Store {
         }
     }
 
-    /// Makes a waiting row due at once, and whatever waits behind it; one that waits behind another
-    /// goes on doing so. Returns its lane, `None` when there is no such row that is still to be run.
+    /// Makes waiting rows due at once, and whatever waits behind them; one that waits behind another
+    /// goes on doing so. `id` is a row's or an event's. Returns their lanes, none when there is no
+    /// such row that is still to be run.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn make_due(&self, id: &str) -> Result<Option<i16>> {
+    pub async fn make_due(&self, id: &str) -> Result<Vec<i16>> {
         const POSTGRES: &str = "\
             WITH due AS (
                 UPDATE events SET next_attempt_at = LEAST(next_attempt_at, 1)
-                WHERE id = CAST($1 AS UUID) AND processed IS NOT TRUE
+                WHERE (id = CAST($2 AS UUID) OR event_key = $1) AND processed IS NOT TRUE
                 RETURNING lane, id
             ), freed AS (
                 DELETE FROM held_aggregates h USING due WHERE h.event_id = due.id
             )
-            SELECT lane FROM due";
+            SELECT DISTINCT lane FROM due";
         const SQLITE: &str = "UPDATE events SET next_attempt_at = MIN(next_attempt_at, 1) \
-            WHERE id = $1 AND processed IS NOT TRUE RETURNING lane";
-        const SQLITE_FREE: &str = "DELETE FROM held_aggregates WHERE event_id = $1";
-        let lane = match self.pool() {
+            WHERE (id IN ($1, $2) OR event_key = $1) AND processed IS NOT TRUE RETURNING lane";
+        const SQLITE_FREE: &str = "DELETE FROM held_aggregates WHERE event_id IN \
+            (SELECT id FROM events WHERE id IN ($1, $2) OR event_key = $1)";
+        let row = uuid_of(id);
+        match self.pool() {
             Pool::Postgres(pool) => sqlx::query_scalar(POSTGRES)
                 .bind(id)
-                .fetch_optional(pool)
+                .bind(row)
+                .fetch_all(pool)
                 .await
-                .map_err(failed)?,
+                .map_err(failed),
             Pool::Sqlite { write, .. } => {
                 sqlx::query(SQLITE_FREE)
                     .bind(id)
+                    .bind(&row)
                     .execute(write)
                     .await
                     .map_err(failed)?;
                 sqlx::query_scalar(SQLITE)
                     .bind(id)
-                    .fetch_optional(write)
+                    .bind(row)
+                    .fetch_all(write)
                     .await
-                    .map_err(failed)?
+                    .map_err(failed)
             }
-        };
-        Ok(lane)
+        }
     }
 
-    /// Tells whether a row has been run to its end; `None` when there is none.
+    /// Tells whether there is a row of this id, or of an event with this id.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn was_processed(&self, id: &str) -> Result<Option<bool>> {
+    pub async fn has_event(&self, id: &str) -> Result<bool> {
         const POSTGRES: &str =
-            "SELECT COALESCE(processed, FALSE) FROM events WHERE id = CAST($1 AS UUID)";
-        const SQLITE: &str = "SELECT COALESCE(processed, FALSE) FROM events WHERE id = $1";
+            "SELECT EXISTS (SELECT 1 FROM events WHERE id = CAST($2 AS UUID) OR event_key = $1)";
+        const SQLITE: &str =
+            "SELECT EXISTS (SELECT 1 FROM events WHERE id IN ($1, $2) OR event_key = $1)";
         let sql = if self.is_postgres() { POSTGRES } else { SQLITE };
         read!(self, pool => sqlx::query_scalar(sql)
             .bind(id)
-            .fetch_optional(pool)
+            .bind(uuid_of(id))
+            .fetch_one(pool)
             .await)
         .map_err(failed)
     }
@@ -218,6 +226,11 @@ impl Store {
         .map_err(failed)?;
         Ok(usize::try_from(others).unwrap_or(0))
     }
+}
+
+/// The id as PostgreSQL writes it, when it can be a row's.
+fn uuid_of(id: &str) -> Option<String> {
+    Uuid::parse_str(id).ok().map(|id| id.to_string())
 }
 
 fn json<T: serde::Serialize>(values: &[T]) -> String {

@@ -54,6 +54,8 @@ pub enum Mark {
         run: RowRun,
         /// How.
         status: EventStatus,
+        /// Why, when it is kept as a dead letter.
+        failure: Option<TryFailure>,
         /// Whether rows may wait behind it.
         was_held: bool,
     },
@@ -85,7 +87,7 @@ pub struct TryFailure {
     /// How many tries have failed with this one.
     pub attempts: i32,
     /// The class.
-    pub class: &'static str,
+    pub class: String,
     /// The code.
     pub code: String,
     /// For people.
@@ -93,6 +95,16 @@ pub struct TryFailure {
 }
 
 impl TryFailure {
+    /// The one a row is given up for.
+    fn of(letter: &NewDeadLetter) -> Self {
+        Self {
+            attempts: letter.retry_count,
+            class: letter.error_class.clone(),
+            code: letter.error_code.clone(),
+            message: letter.error_message.clone(),
+        }
+    }
+
     /// Returns what is kept of it in the row's metadata.
     fn note(&self, now: Micros) -> String {
         serde_json::json!({
@@ -133,15 +145,43 @@ const REPEATED_SQLITE: &str = "\
         AND EXISTS (SELECT 1 FROM inbox i WHERE i.state = 3 AND i.generation = $2
             AND i.event_id = COALESCE(events.event_key, events.id))";
 
-const PUT_OFF_POSTGRES: &str = "\
-    WITH put_off AS (
+/// What is left of the metadata, whose other members are not ours.
+macro_rules! noted_postgres {
+    () => {
+        "CASE WHEN m.note IS NULL
+                OR jsonb_typeof(CAST(e.metadata AS JSONB)) NOT IN ('object', 'null')
+            THEN CAST(e.metadata AS JSONB)
+            ELSE COALESCE(NULLIF(CAST(e.metadata AS JSONB), 'null'), '{}')
+                || CAST(m.note AS JSONB) END"
+    };
+}
+
+macro_rules! noted_sqlite {
+    ($note:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $note,
+            " IS NULL THEN metadata WHEN metadata IS NULL THEN ",
+            $note,
+            " WHEN NOT json_valid(metadata) THEN metadata
+            WHEN json_type(metadata) = 'null' THEN ",
+            $note,
+            " WHEN json_type(metadata) = 'object' THEN json_patch(metadata, ",
+            $note,
+            ") ELSE metadata END"
+        )
+    };
+}
+
+const PUT_OFF_POSTGRES: &str = concat!(
+    "WITH put_off AS (
         UPDATE events e SET next_attempt_at = m.until,
             attempts = COALESCE(m.attempts, e.attempts),
             last_error_class = COALESCE(m.class, e.last_error_class),
             last_error_code = COALESCE(m.code, e.last_error_code),
-            metadata = CASE WHEN m.note IS NULL OR jsonb_typeof(CAST(e.metadata AS JSONB)) <> 'object'
-                THEN CAST(e.metadata AS JSONB)
-                ELSE COALESCE(CAST(e.metadata AS JSONB), '{}') || CAST(m.note AS JSONB) END
+            metadata = ",
+    noted_postgres!(),
+    "
         FROM unnest($1::TEXT[], $2::INTEGER[], $3::BIGINT[], $4::INTEGER[], $5::TEXT[], $6::TEXT[],
             $7::TEXT[]) AS m (id, generation, until, attempts, class, code, note)
         WHERE e.id = CAST(m.id AS UUID) AND e.generation = m.generation
@@ -151,16 +191,32 @@ const PUT_OFF_POSTGRES: &str = "\
     INSERT INTO held_aggregates (aggregate, event_id, until)
     SELECT DISTINCT ON (aggregate_id) aggregate_id, id, next_attempt_at FROM put_off
     WHERE aggregate_id IS NOT NULL ORDER BY aggregate_id, next_attempt_at DESC
-    ON CONFLICT (aggregate) DO UPDATE SET event_id = excluded.event_id, until = excluded.until";
+    ON CONFLICT (aggregate) DO UPDATE SET event_id = excluded.event_id, until = excluded.until"
+);
 
-const PUT_OFF_SQLITE: &str = "\
-    UPDATE events SET next_attempt_at = $3, attempts = COALESCE($4, attempts),
+const PUT_OFF_SQLITE: &str = concat!(
+    "UPDATE events SET next_attempt_at = $3, attempts = COALESCE($4, attempts),
         last_error_class = COALESCE($5, last_error_class),
         last_error_code = COALESCE($6, last_error_code),
-        metadata = CASE WHEN $7 IS NULL THEN metadata WHEN metadata IS NULL THEN $7
-            WHEN json_valid(metadata) AND json_type(metadata) = 'object'
-            THEN json_patch(metadata, $7) ELSE metadata END
-    WHERE id = $1 AND generation = $2 AND processed IS NOT TRUE";
+        metadata = ",
+    noted_sqlite!("$7"),
+    " WHERE id = $1 AND generation = $2 AND processed IS NOT TRUE"
+);
+
+/// Why a row ended as a dead letter; the run was the one before the generation it has now.
+const TELL_POSTGRES: &str = concat!(
+    "UPDATE events e SET last_error_class = m.class, last_error_code = m.code, metadata = ",
+    noted_postgres!(),
+    " FROM unnest($1::TEXT[], $2::INTEGER[], $3::TEXT[], $4::TEXT[], $5::TEXT[])
+        AS m (id, generation, class, code, note)
+    WHERE e.id = CAST(m.id AS UUID) AND e.generation = m.generation + 1 AND e.processed"
+);
+
+const TELL_SQLITE: &str = concat!(
+    "UPDATE events SET last_error_class = $3, last_error_code = $4, metadata = ",
+    noted_sqlite!("$5"),
+    " WHERE id = $1 AND generation = $2 + 1 AND processed"
+);
 
 const HOLD_SQLITE: &str = "\
     INSERT INTO held_aggregates (aggregate, event_id, until)
@@ -186,14 +242,17 @@ pub async fn mark(store: &Store, marks: &[Mark]) -> Result<()> {
     let mut put_off = Vec::new();
     let mut uncounted = Vec::new();
     let mut freed = Vec::new();
+    let mut ended = Vec::new();
     for mark in marks {
         match mark {
             Mark::Settled {
                 run,
                 status,
+                failure,
                 was_held,
             } => {
                 settled.push((run, *status));
+                ended.extend(failure.as_ref().map(|failure| (run, failure.clone())));
                 if *was_held {
                     freed.push(run.id.as_str());
                 }
@@ -223,6 +282,7 @@ pub async fn mark(store: &Store, marks: &[Mark]) -> Result<()> {
             // Kept by whoever ends the run, and by nobody else.
             let dead = [(run, EventStatus::DeadLettered)];
             if settle(&mut tx, &dead, now).await? == 1 {
+                ended.push((run, TryFailure::of(letter)));
                 dead_letters::insert(&mut tx, letter, now).await?;
                 if letter.error_code == WORKER_CRASHED {
                     crashes::end_claims(&mut tx, &letter.event_key, run.generation, now).await?;
@@ -231,6 +291,7 @@ pub async fn mark(store: &Store, marks: &[Mark]) -> Result<()> {
             }
         }
     }
+    tell(&mut tx, &ended, now).await?;
     free(&mut tx, &freed).await?;
     outbox::insert(&mut tx, &outbox, now).await?;
     tx.commit().await?;
@@ -319,7 +380,11 @@ async fn hold(tx: &mut Tx, rows: &[PutOff<'_>], now: Micros) -> Result<()> {
                         .map(|f| f.map(|f| f.attempts))
                         .collect::<Vec<_>>(),
                 )
-                .bind(failures().map(|f| f.map(|f| f.class)).collect::<Vec<_>>())
+                .bind(
+                    failures()
+                        .map(|f| f.map(|f| f.class.as_str()))
+                        .collect::<Vec<_>>(),
+                )
                 .bind(
                     failures()
                         .map(|f| f.map(|f| f.code.as_str()))
@@ -337,7 +402,7 @@ async fn hold(tx: &mut Tx, rows: &[PutOff<'_>], now: Micros) -> Result<()> {
                     .bind(run.generation)
                     .bind(until)
                     .bind(failure.map(|failure| failure.attempts))
-                    .bind(failure.map(|failure| failure.class))
+                    .bind(failure.map(|failure| failure.class.as_str()))
                     .bind(failure.map(|failure| failure.code.as_str()))
                     .bind(note(*failure))
                     .execute(&mut **tx)
@@ -348,6 +413,39 @@ async fn hold(tx: &mut Tx, rows: &[PutOff<'_>], now: Micros) -> Result<()> {
                 }
                 sqlx::query(HOLD_SQLITE)
                     .bind(run.id.as_str())
+                    .execute(&mut **tx)
+                    .await
+                    .map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes why rows ended as dead letters.
+async fn tell(tx: &mut Tx, rows: &[(&RowRun, TryFailure)], now: Micros) -> Result<()> {
+    match tx {
+        _ if rows.is_empty() => {}
+        Tx::Postgres(tx) => {
+            let all = || rows.iter();
+            sqlx::query(TELL_POSTGRES)
+                .bind(all().map(|r| r.0.id.as_str()).collect::<Vec<_>>())
+                .bind(all().map(|r| r.0.generation).collect::<Vec<_>>())
+                .bind(all().map(|r| r.1.class.as_str()).collect::<Vec<_>>())
+                .bind(all().map(|r| r.1.code.as_str()).collect::<Vec<_>>())
+                .bind(all().map(|r| r.1.note(now)).collect::<Vec<_>>())
+                .execute(&mut **tx)
+                .await
+                .map_err(failed)?;
+        }
+        Tx::Sqlite(tx) => {
+            for (run, failure) in rows {
+                sqlx::query(TELL_SQLITE)
+                    .bind(run.id.as_str())
+                    .bind(run.generation)
+                    .bind(failure.class.as_str())
+                    .bind(failure.code.as_str())
+                    .bind(failure.note(now))
                     .execute(&mut **tx)
                     .await
                     .map_err(failed)?;

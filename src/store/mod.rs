@@ -252,6 +252,17 @@ impl Store {
 /// A setting of ours that shows whether those before it have arrived: a pooler may leave them out.
 const OWN_SESSION: &str = "hookyard.session";
 
+/// Tells whether the database is a file that is not there yet: to look must not make it.
+pub(crate) fn lacks_its_file(config: &StoreConfig) -> bool {
+    let url = config.url.expose_secret();
+    let of_a_file = url.starts_with("sqlite:") && !url.contains(":memory:");
+    let options = of_a_file.then(|| SqliteConnectOptions::from_str(url).ok());
+    options.flatten().is_some_and(|options| {
+        let file = options.get_filename();
+        !file.as_os_str().is_empty() && !file.exists()
+    })
+}
+
 fn sqlite(url: &str, config: &StoreConfig) -> Result<Pool, BoxError> {
     const NO_FILE: &str = "DATABASE_URL is not a URL of a SQLite file such as sqlite://hookyard.db";
     let options = SqliteConnectOptions::from_str(url).map_err(|_| NO_FILE)?;

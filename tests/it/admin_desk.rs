@@ -193,7 +193,7 @@ async fn nothing_begins_when_more_is_meant_than_was_shown(database: TestDatabase
 }
 
 /// Runs `hookyard` as somebody at a shell would, without a terminal.
-async fn hookyard(database: &TestDatabase, arguments: &[&str]) -> Output {
+pub(crate) async fn hookyard(database: &TestDatabase, arguments: &[&str]) -> Output {
     let command = Command::new(env!("CARGO_BIN_EXE_hookyard"))
         .args(arguments)
         .env_clear()
@@ -207,11 +207,11 @@ async fn hookyard(database: &TestDatabase, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn out(output: &Output) -> String {
+pub(crate) fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn failure(output: &Output) -> String {
+pub(crate) fn failure(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     String::from_utf8(output.stderr.clone()).unwrap()
 }

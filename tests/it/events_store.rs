@@ -71,6 +71,7 @@ fn settled(row: &DueEvent, status: EventStatus) -> Mark {
     Mark::Settled {
         run: run(row),
         status,
+        failure: None,
         was_held: row.was_held(),
     }
 }
@@ -78,7 +79,7 @@ fn settled(row: &DueEvent, status: EventStatus) -> Mark {
 fn put_off(store: &Store, row: &DueEvent, by: Duration, attempts: i32) -> Mark {
     let failure = TryFailure {
         attempts,
-        class: "transient",
+        class: "transient".to_owned(),
         code: "timeout".to_owned(),
         message: "chargebee is unavailable (timeout)".to_owned(),
     };
@@ -396,11 +397,11 @@ async fn a_waiting_row_can_be_made_due(database: TestDatabase) {
     mark(&store, &[failed]).await.unwrap();
     assert!(due(&store).await.is_empty());
 
-    assert_eq!(store.make_due(&id).await.unwrap(), Some(row.lane));
+    assert_eq!(store.make_due(&id).await.unwrap(), [row.lane]);
     assert_eq!(due(&store).await.len(), 2);
-    assert_eq!(store.make_due(&uuid()).await.unwrap(), None);
-    assert_eq!(store.was_processed(&id).await.unwrap(), Some(false));
-    assert_eq!(store.was_processed(&uuid()).await.unwrap(), None);
+    assert_eq!(store.make_due(&uuid()).await.unwrap(), [0; 0]);
+    assert!(store.has_event(&id).await.unwrap());
+    assert!(!store.has_event(&uuid()).await.unwrap());
 }
 
 async fn a_row_that_waits_behind_another_stays_behind_it_when_it_is_made_due(
@@ -414,7 +415,7 @@ async fn a_row_that_waits_behind_another_stays_behind_it_when_it_is_made_due(
     let failed = put_off(&store, &row, Duration::from_secs(3600), 1);
     mark(&store, &[failed]).await.unwrap();
 
-    assert_eq!(store.make_due(&second).await.unwrap(), Some(row.lane));
+    assert_eq!(store.make_due(&second).await.unwrap(), [row.lane]);
     assert!(due(&store).await.is_empty(), "the first has not run");
     store.make_due(&first).await.unwrap();
     assert_eq!(ids(&store).await, [first, second]);

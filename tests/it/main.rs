@@ -77,6 +77,7 @@ mod oidc_google;
 mod oidc_issuer;
 mod oidc_keys;
 mod oidc_tokens;
+mod on_call;
 mod otlp_collector;
 mod otlp_export;
 mod otlp_traces;

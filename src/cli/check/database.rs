@@ -1,22 +1,18 @@
 //! The database: whether it answers, may be used, and has the tables this program needs.
 
-use std::path::Path;
-
-use secrecy::ExposeSecret;
-
 use super::report::Finding;
 use crate::cli::output;
 use crate::clock::SharedClock;
 use crate::config::{Config, StoreConfig};
 use crate::error::Error;
-use crate::store::Store;
+use crate::store::{Store, lacks_its_file};
 
 const CHECK: &str = "database";
 
 /// Asks the database; nothing when the service is to work without one.
 pub(super) async fn look(config: &Config, clock: &SharedClock) -> Option<Finding> {
     let config = config.store.as_ref()?;
-    if is_to_be_made(config) {
+    if lacks_its_file(config) {
         return Some(Finding::ok(CHECK, "its file is made at the first start"));
     }
     let store = match Store::connect(config, clock.clone()) {
@@ -35,16 +31,6 @@ pub(super) async fn look(config: &Config, clock: &SharedClock) -> Option<Finding
     };
     store.close().await;
     Some(finding)
-}
-
-/// Tells whether there is no file yet: to look must not make it.
-fn is_to_be_made(config: &StoreConfig) -> bool {
-    let url = config.url.expose_secret();
-    let Some(file) = url.strip_prefix("sqlite:") else {
-        return false;
-    };
-    let file = file.trim_start_matches("//").split('?').next();
-    file.is_some_and(|file| !file.is_empty() && !file.starts_with(':') && !Path::new(file).exists())
 }
 
 async fn ask(store: &Store, config: &StoreConfig) -> Result<Finding, Error> {

@@ -171,6 +171,7 @@ fn ended(run: &Run, paint: Paint) -> String {
     let word = match (&run.outcome, run.state.as_str()) {
         (Some(outcome), _) => outcome.as_str(),
         (None, "given_back") => "waits for its next try",
+        (None, "given_up") => "given up",
         (None, state) => state,
     };
     let mut words = vec![paint.ink(ink_of(word), &safe(word))];
@@ -190,7 +191,7 @@ fn ended(run: &Run, paint: Paint) -> String {
 fn ink_of(word: &str) -> Ink {
     match word {
         "done" | "ended" | "skipped" | "duplicate" | "published" => Ink::Green,
-        "dead_lettered" | "failed" | "parked" => Ink::Red,
+        "dead_lettered" | "given up" | "failed" | "parked" => Ink::Red,
         _ => Ink::Yellow,
     }
 }

@@ -25,7 +25,7 @@ use crate::clock::SystemClock;
 use crate::config::StoreConfig;
 use crate::desk::{By, Desk, DeskError};
 use crate::error::BoxError;
-use crate::store::Store;
+use crate::store::{Store, lacks_its_file};
 
 pub(super) use dead_letters::{DeadLettersCommand, dead_letters};
 pub(super) use erase::{EraseArgs, erase};
@@ -97,6 +97,11 @@ fn open() -> Result<Desk, BoxError> {
     #[cfg(not(feature = "sandbox"))]
     let dev: Option<String> = None;
     let config = StoreConfig::from_env_or(dev.as_deref())?;
+    if lacks_its_file(&config) {
+        let why =
+            "DATABASE_URL names a file that is not there: correct it, or run `hookyard migrate`";
+        return Err(why.into());
+    }
     let store = Store::connect(&config, SystemClock::shared())?;
     Ok(Desk::new(store, crate::cli::registry()?.describe()))
 }
@@ -121,6 +126,9 @@ fn show<T: Serialize>(
 fn told(error: DeskError) -> BoxError {
     match error {
         DeskError::Failed(cause) => output::database_trouble(&cause).into(),
+        DeskError::NotFound("dead letter") => {
+            "there is no such dead letter; `hookyard explain ID` takes any id, and names those of an event".into()
+        }
         refused => refused.to_string().into(),
     }
 }

@@ -136,10 +136,20 @@ fn instances(status: &Status, paint: Paint) -> String {
         .iter()
         .filter_map(|lane| lane.holder.as_deref());
     let holders: BTreeSet<&str> = holders.collect();
-    let waits = status.events.due > 0 || status.outbox.waiting > 0;
+    // A lane that rests has no holder, however many instances there are.
+    let due = || {
+        status
+            .lanes
+            .iter()
+            .filter(|it| it.oldest_age_seconds.is_some())
+    };
     let line = match i64::try_from(holders.len()).unwrap_or(0) {
-        0 if waits => {
+        0 if due().any(|lane| lane.paused_until.is_none()) => {
             let text = "no instance works on what waits: is the service running, with ENABLE_POLLING=true for events?";
+            paint.ink(Ink::Yellow, text)
+        }
+        0 if due().count() > 0 => {
+            let text = "what is due rests: an upstream or the broker is away; an instance tries again when the pause is over";
             paint.ink(Ink::Yellow, text)
         }
         0 => return String::new(),

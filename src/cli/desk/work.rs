@@ -17,7 +17,7 @@ use crate::error::BoxError;
 /// How long work is begun.
 #[derive(Args)]
 pub(super) struct Work {
-    /// Events per second.
+    /// Events per second; 20 when not given.
     #[arg(long, value_name = "N")]
     pub(super) per_second: Option<i64>,
     /// Only show what it would do.

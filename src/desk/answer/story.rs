@@ -12,7 +12,7 @@ pub struct Run {
     pub handler: String,
     /// 0 the first, more after redrives and replays.
     pub generation: i32,
-    /// `given_back`, `running`, `ended` or `dead_lettered`.
+    /// `given_back`, `given_up` after that, `running`, `ended` or `dead_lettered`.
     pub state: String,
     /// `done`, `skipped`, … once it has ended.
     pub outcome: Option<String>,

@@ -129,7 +129,7 @@ fn event_of(stored: StoredEvent) -> Result<Event, &'static str> {
     if let Some(original) = stored.original {
         let note = stored.delivery.as_deref().map(DeliveryNote::parse);
         let delivery = note.unwrap_or_default().with(Bytes::from(original));
-        return Event::decode(delivery).map_err(|undecodable| undecodable.reason.what);
+        return Event::of_kept(delivery).map_err(|undecodable| undecodable.reason.what);
     }
     let metadata: Map<String, Value> = stored
         .metadata

@@ -66,8 +66,8 @@ impl Foreman {
             self.run(row);
         } else if is_deadly(&row, self.worker.settings.max_retries) {
             let failed = deadly();
-            let copy = self.worker.rows.given_up(&row, &failed);
-            let mark = give_up_deadly(&row, &failed, copy, now);
+            let mut mark = give_up_deadly(&row, &failed, now);
+            self.describe(&row, &failed, &mut mark);
             self.floor.ended(&row, true);
             self.count(&row, &mark);
             self.marks.push((row, mark));

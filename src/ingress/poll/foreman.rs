@@ -16,6 +16,7 @@ use super::floor::{Floor, Look};
 use super::judge::{Verdict, judge};
 use super::{Alarms, Turn, Worker};
 use crate::error::{Error, Result};
+use crate::pipeline::Failed;
 use crate::store::events::{DueEvent, Wanted};
 use crate::store::marks::Mark;
 use crate::store::{LANES, LaneKind, Lease, Micros, Store};
@@ -374,9 +375,8 @@ impl Foreman {
         self.floor.ended(&row, verdict.goes_on());
         match verdict {
             Verdict::Mark(mut mark) => {
-                if let (Mark::GivenUp { outbox, .. }, Some(failed)) = (&mut *mark, &settled.failure)
-                {
-                    *outbox = self.worker.rows.given_up(&row, failed);
+                if let Some(failed) = &settled.failure {
+                    self.describe(&row, failed, &mut mark);
                 }
                 self.count(&row, &mark);
                 self.marks.push((row, *mark));
@@ -392,6 +392,13 @@ impl Foreman {
                     self.floor.let_go(&row);
                 }
             }
+        }
+    }
+
+    /// Fills in what only the pipeline knows of a row that is given up.
+    pub(super) fn describe(&self, row: &DueEvent, failed: &Failed, mark: &mut Mark) {
+        if let Mark::GivenUp { outbox, letter, .. } = mark {
+            *outbox = self.worker.rows.given_up(row, failed, letter);
         }
     }
 

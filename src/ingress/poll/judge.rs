@@ -11,7 +11,6 @@ use crate::store::crashes::WORKER_CRASHED;
 use crate::store::dead_letters::NewDeadLetter;
 use crate::store::events::DueEvent;
 use crate::store::marks::{EventStatus, Mark, RowRun, TryFailure};
-use crate::store::outbox::OutboxRow;
 use crate::store::{DeliveryNote, Micros};
 
 /// The wait after the first failed try, which doubles with each further one, and its cap.
@@ -54,19 +53,31 @@ pub(super) fn judge(
         id: row.id.clone(),
         generation: row.generation,
     };
-    let end = |status| {
+    let end_for = |status, failure| {
         Verdict::Mark(Box::new(Mark::Settled {
             run: run(),
             status,
+            failure,
             was_held: row.was_held() || counted,
         }))
+    };
+    let end = |status| end_for(status, None);
+    let attempts = row.attempts.saturating_add(1);
+    let failure = |failed: &Failed| TryFailure {
+        attempts,
+        class: failed.class.as_str().to_owned(),
+        code: failed.code.to_string(),
+        message: failed.message.clone(),
     };
     let after = match &settled.outcome {
         Outcome::Done | Outcome::Kept => return end(EventStatus::Done),
         Outcome::Duplicate(_) => return end(EventStatus::Repeated),
         Outcome::Skipped(_) => return end(EventStatus::Skipped),
         Outcome::Unrouted => return end(EventStatus::Unrouted),
-        Outcome::DeadLettered(_) => return end(EventStatus::DeadLettered),
+        Outcome::DeadLettered(_) => {
+            let why = settled.failure.as_ref().map(failure);
+            return end_for(EventStatus::DeadLettered, why);
+        }
         Outcome::Retry(after) => *after,
     };
     let put_off = |wait: Duration, failure| {
@@ -87,7 +98,6 @@ pub(super) fn judge(
     if failed.no_try {
         return Verdict::Rest(after.mul_f64(1.0 + jitter / 4.0));
     }
-    let attempts = row.attempts.saturating_add(1);
     let hopeless = failed.class == Class::Permanent;
     if hopeless || u32::try_from(attempts).unwrap_or(0) >= max_retries {
         return Verdict::Mark(Box::new(Mark::GivenUp {
@@ -96,13 +106,7 @@ pub(super) fn judge(
             outbox: Vec::new(),
         }));
     }
-    let failure = TryFailure {
-        attempts,
-        class: failed.class.as_str(),
-        code: failed.code.to_string(),
-        message: failed.message.clone(),
-    };
-    put_off(wait(attempts, jitter).max(after), Some(failure))
+    put_off(wait(attempts, jitter).max(after), Some(failure(failed)))
 }
 
 /// Tells whether a row has used up its tries, the last of them with a process.
@@ -122,12 +126,7 @@ pub(super) fn deadly() -> Failed {
 }
 
 /// Gives up a row in the middle of whose runs the process ended.
-pub(super) fn give_up_deadly(
-    row: &DueEvent,
-    failed: &Failed,
-    outbox: Vec<OutboxRow>,
-    now: Micros,
-) -> Mark {
+pub(super) fn give_up_deadly(row: &DueEvent, failed: &Failed, now: Micros) -> Mark {
     Mark::GivenUp {
         run: RowRun {
             id: row.id.clone(),
@@ -138,7 +137,7 @@ pub(super) fn give_up_deadly(
             handler: None,
             ..letter(row, failed, row.attempts, now)
         }),
-        outbox,
+        outbox: Vec::new(),
     }
 }
 

@@ -126,21 +126,27 @@ impl Worker {
         foreman.result()
     }
 
-    /// Begins to run a row that may be waiting for its next try. Works without [`Worker::run`].
+    /// Begins to run a row that may be waiting for its next try, by its id or its event's. Works
+    /// without [`Worker::run`].
     ///
     /// # Errors
     /// When the database is away.
     pub async fn process_event(&self, id: &str) -> Result<Asked> {
-        let Some(lane) = self.store.make_due(id).await? else {
-            return Ok(match self.store.was_processed(id).await? {
-                Some(_) => Asked::Processed,
-                None => Asked::Unknown,
+        let mut lanes = self.store.make_due(id).await?;
+        if lanes.is_empty() {
+            return Ok(match self.store.has_event(id).await? {
+                true => Asked::Processed,
+                false => Asked::Unknown,
             });
-        };
-        // Whoever holds the lane finds it by this; if nobody does, it is found by us.
+        }
+        lanes.sort_unstable();
+        lanes.dedup();
+        // Whoever holds a lane finds it by this; if nobody does, it is found by us.
         self.store.wakeups().events.notify_one();
-        let worker = self.clone();
-        self.tasks.spawn(async move { worker.work_off(lane).await });
+        for lane in lanes {
+            let worker = self.clone();
+            self.tasks.spawn(async move { worker.work_off(lane).await });
+        }
         Ok(Asked::Started)
     }
 

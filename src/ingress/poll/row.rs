@@ -11,6 +11,7 @@ use crate::clock::Deadline;
 use crate::error::{Class, Code};
 use crate::event::{Delivery, Event, TableRow, Undecodable};
 use crate::pipeline::{Failed, Outcome, Pipeline, Settled, Terms};
+use crate::store::dead_letters::NewDeadLetter;
 use crate::store::events::DueEvent;
 use crate::store::inbox::Mode;
 use crate::store::outbox::OutboxRow;
@@ -21,8 +22,14 @@ pub trait RunRow: Send + Sync + 'static {
     /// Runs it; must not panic.
     fn run(&self, row: Arc<DueEvent>) -> BoxFuture<'static, Settled>;
 
-    /// Takes note that a row is given up after this failure; returns what is to be published then.
-    fn given_up(&self, row: &DueEvent, failed: &Failed) -> Vec<OutboxRow>;
+    /// Takes note that a row is given up after this failure, and tells its dead letter what the
+    /// event says of itself; returns what is to be published then.
+    fn given_up(
+        &self,
+        row: &DueEvent,
+        failed: &Failed,
+        letter: &mut NewDeadLetter,
+    ) -> Vec<OutboxRow>;
 }
 
 /// Runs rows through the pipeline.
@@ -43,9 +50,18 @@ impl RunRow for PipelineRows {
         async move { run(&pipeline, &row).await }.boxed()
     }
 
-    fn given_up(&self, row: &DueEvent, failed: &Failed) -> Vec<OutboxRow> {
+    fn given_up(
+        &self,
+        row: &DueEvent,
+        failed: &Failed,
+        letter: &mut NewDeadLetter,
+    ) -> Vec<OutboxRow> {
         let held = event_of(row, &metadata(row));
         let event = held.ok().flatten();
+        if let Some(event) = &event {
+            letter.correlation_id = Some(event.correlation_id().to_owned());
+            letter.trace_id = event.trace.map(|trace| trace.trace_id());
+        }
         let delivery = match &event {
             Some(event) => &event.delivery,
             None => &delivery_of(row),
@@ -83,7 +99,7 @@ fn event_of(
 ) -> Result<Option<Event>, Box<Undecodable>> {
     match row.original {
         None => Ok(Event::of_row(table_row(row, metadata))),
-        Some(_) => Event::decode(delivery_of(row)).map(Some),
+        Some(_) => Event::of_kept(delivery_of(row)).map(Some),
     }
 }
 

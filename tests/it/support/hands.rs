@@ -10,6 +10,7 @@ use hookyard::error::{Class, Code};
 use hookyard::ingress::{RunRow, Worker, WorkerSettings};
 use hookyard::pipeline::{Failed, Outcome, Settled};
 use hookyard::store::Store;
+use hookyard::store::dead_letters::NewDeadLetter;
 use hookyard::store::events::DueEvent;
 use hookyard::store::outbox::OutboxRow;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,7 @@ pub(crate) enum Entry {
 pub(crate) type Journal = Arc<Mutex<Vec<Entry>>>;
 
 impl RunRow for Hands {
-    fn given_up(&self, _row: &DueEvent, _failed: &Failed) -> Vec<OutboxRow> {
+    fn given_up(&self, _: &DueEvent, _: &Failed, _: &mut NewDeadLetter) -> Vec<OutboxRow> {
         Vec::new()
     }
 
