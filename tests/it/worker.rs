@@ -97,7 +97,7 @@ async fn x4_a_poison_row_holds_nobody_up_and_becomes_a_dead_letter(database: Tes
     let state = row_state(&store, &poison).await;
     assert_eq!((state.processed, &*state.status), (true, "dead_lettered"));
     let metadata: serde_json::Value = serde_json::from_str(&state.metadata.unwrap()).unwrap();
-    assert_eq!(metadata["retry_count"], 4);
+    assert_eq!(metadata["retry_count"], 5);
     let letters = "SELECT COUNT(*) FROM event_dead_letters WHERE retry_count = 5 \
         AND event_type = 'poison' AND error_code = 'timeout' AND handler = 'probe'";
     assert_eq!(count(&store, letters).await, 1);
