@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::access::Caller;
 use super::error::ApiError;
 use super::request::{Answer, Change};
+use crate::desk::Length;
 
 /// What became of asking for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +38,9 @@ pub(super) async fn process_event(mut change: Change) -> Answer {
     let process_event = change.api.process_event.clone();
     let (caller, desk, ProcessEvent { event_id }) = change.rest()?;
     // Written down first: what was asked for is known even if the process ends right after.
-    let noted = desk.note("event.process", &event_id.to_string(), &by).await;
-    noted.map_err(|error| caller.refused(&error))?;
+    let event = event_id.to_string();
+    let noted = desk.note("event.process", &event, &by);
+    caller.ask(Length::Usual, &desk, noted).await?;
     let id = caller.request_id.clone();
     match process_event(event_id).await {
         Ok(Asked::Started) => {
@@ -61,8 +63,8 @@ pub(super) async fn process_batch(mut change: Change) -> Answer {
     let by = change.by_or(NO_REASON)?;
     let process_batch = change.api.process_batch.clone();
     let (caller, desk) = change.end()?;
-    let noted = desk.note("events.process_batch", "events", &by).await;
-    noted.map_err(|error| caller.refused(&error))?;
+    let noted = desk.note("events.process_batch", "events", &by);
+    caller.ask(Length::Usual, &desk, noted).await?;
     process_batch();
     let answer = json!({"success": true, "message": "Batch processing started"});
     Ok(accepted(caller, answer))

@@ -193,6 +193,7 @@ mod tests {
             crashed: false,
             original: None,
             delivery: None,
+            weight: 2,
         }
     }
 

@@ -131,8 +131,10 @@ impl Worker {
     /// # Errors
     /// When the database is away.
     pub async fn process_event(&self, id: &str) -> Result<Asked> {
-        let Some(lane) = self.store.make_due(id).await? else {
-            return Ok(match self.store.was_processed(id).await? {
+        let made_due = self.store.in_time(self.store.make_due(id)).await?;
+        let Some(lane) = made_due else {
+            let processed = self.store.was_processed(id);
+            return Ok(match self.store.in_time(processed).await? {
                 Some(_) => Asked::Processed,
                 None => Asked::Unknown,
             });
