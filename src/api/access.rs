@@ -106,11 +106,10 @@ impl Caller {
     /// Answers with what the desk says in time: 400, 404, 409 or 503 where it refuses.
     pub(super) fn answer<'a, T: Serialize + Send + 'a>(
         self,
-        status: StatusCode,
         desk: &'a Desk,
         answer: impl Future<Output = DeskResult<T>> + Send + 'a,
     ) -> BoxFuture<'a, Answer> {
-        self.answer_at(Length::Usual, status, desk, answer)
+        self.answer_at(Length::Usual, StatusCode::OK, desk, answer)
     }
 
     /// Answers that the desk has begun something.

@@ -1,6 +1,5 @@
 //! `/dead-letters`: what failed, and what is done about it.
 
-use http::StatusCode;
 use serde_json::json;
 
 use super::request::{Answer, Change, Id, Plan, Search, Show};
@@ -10,14 +9,16 @@ use crate::desk::{DeadLetterFilter, Discard, Edit, StartRedrive};
 pub(super) async fn list(mut search: Search) -> Answer {
     let page = search.query.page()?;
     let (caller, desk, filter) = search.rest()?;
-    caller.answer(StatusCode::OK, &desk, desk.dead_letters(&filter, &page)).await
+    caller
+        .answer(&desk, desk.dead_letters(&filter, &page))
+        .await
 }
 
 /// `GET /dead-letters/groups`
 pub(super) async fn groups(search: Search) -> Answer {
     let (caller, desk, filter) = search.rest()?;
     let groups = async { Ok(json!({"groups": desk.groups(&filter).await?})) };
-    caller.answer(StatusCode::OK, &desk, groups).await
+    caller.answer(&desk, groups).await
 }
 
 /// `GET /dead-letters/{id}`; with `?payload=true` also the original, which is audited.
@@ -30,14 +31,14 @@ pub(super) async fn show(search: Search, Id(id): Id) -> Answer {
             None => desk.dead_letter(&id).await,
         }
     };
-    caller.answer(StatusCode::OK, &desk, answer).await
+    caller.answer(&desk, answer).await
 }
 
 /// `POST /dead-letters/redrive`; with `dry_run` only tells what it would do.
 pub(super) async fn redrive(plan: Plan) -> Answer {
     let (caller, desk, by, ask) = plan.read::<StartRedrive>()?;
     match by {
-        None => caller.answer(StatusCode::OK, &desk, desk.preview_redrive(&ask)).await,
+        None => caller.answer(&desk, desk.preview_redrive(&ask)).await,
         Some(by) => caller.begun(&desk, desk.redrive(&ask, &by)).await,
     }
 }
@@ -56,7 +57,7 @@ pub(super) async fn redrive_one(Id(id): Id, mut change: Change) -> Answer {
 pub(super) async fn discard(mut change: Change) -> Answer {
     let by = change.by()?;
     let (caller, desk, ask) = change.rest::<Discard>()?;
-    caller.answer(StatusCode::OK, &desk, desk.discard(&ask, &by)).await
+    caller.answer(&desk, desk.discard(&ask, &by)).await
 }
 
 /// `POST /dead-letters/{id}/discard`
@@ -71,7 +72,7 @@ pub(super) async fn discard_one(Id(id): Id, mut change: Change) -> Answer {
         select,
         expected: None,
     };
-    caller.answer(StatusCode::OK, &desk, desk.discard(&ask, &by)).await
+    caller.answer(&desk, desk.discard(&ask, &by)).await
 }
 
 /// `POST /dead-letters/{id}/edit`

@@ -1,12 +1,10 @@
 //! `GET /status`, `GET /explain/{id}`, `GET /audit`: how it goes, what happened, who did it.
 
-use http::StatusCode;
-
 use super::request::{Answer, Id, Look, Search, Show};
 
 /// `GET /status`
 pub(super) async fn status(Look { caller, desk }: Look) -> Answer {
-    caller.answer(StatusCode::OK, &desk, desk.status()).await
+    caller.answer(&desk, desk.status()).await
 }
 
 /// `GET /explain/{id}`; with `?payload=true` also ordering keys, which is audited.
@@ -19,11 +17,11 @@ pub(super) async fn explain(search: Search, Id(id): Id) -> Answer {
             None => desk.explain(&id).await,
         }
     };
-    caller.answer(StatusCode::OK, &desk, answer).await
+    caller.answer(&desk, answer).await
 }
 
 /// `GET /audit`
 pub(super) async fn audit(search: Search) -> Answer {
     let (caller, desk, page) = search.page()?;
-    caller.answer(StatusCode::OK, &desk, desk.audit(&page)).await
+    caller.answer(&desk, desk.audit(&page)).await
 }

@@ -80,12 +80,26 @@ macro_rules! rule {
         Rule {
             table: $table,
             postgres: concat!(
-                "DELETE FROM ", $table, " WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ", $table,
-                " AS t WHERE ", $postgres, " LIMIT $2))"
+                "DELETE FROM ",
+                $table,
+                " WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ",
+                $table,
+                " AS t WHERE ",
+                $postgres,
+                " LIMIT $2))"
             ),
             sqlite: concat!(
-                "DELETE FROM ", $table, " WHERE (", $key, ") IN (SELECT ", $key, " FROM ", $table,
-                " AS t WHERE ", $sqlite, " LIMIT $2)"
+                "DELETE FROM ",
+                $table,
+                " WHERE (",
+                $key,
+                ") IN (SELECT ",
+                $key,
+                " FROM ",
+                $table,
+                " AS t WHERE ",
+                $sqlite,
+                " LIMIT $2)"
             ),
             at_least: $at_least,
         }

@@ -1,10 +1,9 @@
 //! What docs/API.md says of single routes, asked over HTTP.
 
-use hookyard::sandbox::ADMIN_TOKEN;
 use hookyard::store::dead_letters::{self, NewDeadLetter};
 use serde_json::{Value, json};
 
-use crate::admin_access::Operator;
+use crate::admin_access::{Operator, get, operator};
 use crate::desk_kit::{Yard, execute, letter, processed, row_id};
 use crate::support::rows::EventRow;
 use crate::support::{Behaviour, Probe, TestApp, TestDatabase, both_databases, eventually};
@@ -20,16 +19,6 @@ both_databases!(
     a_batch_runs_what_is_due,
     nothing_is_done_about_what_is_not_there,
 );
-
-fn operator(app: &TestApp) -> Operator<'_> {
-    Operator::with(app, ADMIN_TOKEN)
-}
-
-async fn get(app: &TestApp, path: &str) -> Value {
-    let answer = operator(app).get(path).await;
-    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-    answer.json()
-}
 
 /// Posts; returns status and body.
 async fn post(app: &TestApp, path: &str, body: Value) -> (u16, Value) {

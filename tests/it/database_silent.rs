@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use hookyard::clock::SystemClock;
-use hookyard::sandbox::ADMIN_TOKEN;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::admin_access::Operator;
+use crate::admin_access::operator;
 use crate::support::hands::{left, until};
 use crate::support::rows::EventRow;
 use crate::support::{TestApp, TestDatabase, contract_event, eventually};
@@ -58,7 +57,7 @@ async fn p7_the_desk_does_not_wait_for_connections_that_fall_silent() {
         .start()
         .await;
     app.wait_until_ready().await;
-    let operator = Operator::with(&app, ADMIN_TOKEN);
+    let operator = operator(&app);
     let preview = json!({"dry_run": true, "all": true});
     let process = json!({"event_id": uuid::Uuid::new_v4()});
     for (path, body) in [

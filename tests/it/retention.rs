@@ -207,7 +207,8 @@ async fn tries_stay_counted_while_their_event_may_run_again(database: TestDataba
         rows.inbox(&format!("{name}-owed"), state, 100).await;
         // Another service's row, which is claimed under its own id.
         let id = Uuid::new_v4();
-        let sql = format!("INSERT INTO events (id, event_type, payload) VALUES ('{id}', 't', '{{}}')");
+        let sql =
+            format!("INSERT INTO events (id, event_type, payload) VALUES ('{id}', 't', '{{}}')");
         execute(&store, &sql).await;
         rows.inbox(&id.to_string(), state, 100).await;
     }

@@ -205,9 +205,9 @@ impl Foreman {
             return;
         }
         let wanted = self.store_of_rows() - ready;
-        let Some(look) = self
-            .floor
-            .look(wanted, self.worker.settings.batch_size, bytes.max(1), now)
+        let Some(look) =
+            self.floor
+                .look(wanted, self.worker.settings.batch_size, bytes.max(1), now)
         else {
             return;
         };

@@ -36,6 +36,9 @@ const TRIES: usize = 5;
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Before the last write; shorter than a try may take.
+const LULL: Duration = Duration::from_millis(400);
+
 /// Between two looks, and between two deliveries.
 const GLANCE: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -93,14 +96,13 @@ impl Ambush {
 
 /// Lets a service be overtaken, and returns the run as it was when that one had answered; `None`
 /// when it did not come to that.
-async fn fight(
-    scene: &Scene<'_>,
-    fleet: &Fleet,
-    event: &Planned,
-) -> Result<Option<Run>, BoxError> {
+async fn fight(scene: &Scene<'_>, fleet: &Fleet, event: &Planned) -> Result<Option<Run>, BoxError> {
     let mut sleeper = fleet.start(SLEEPER).await?;
     let hold = Hold::default();
     let (chargebee, hasura) = (scene.sandbox.chargebee(), scene.sandbox.hasura());
+    // Behind its first question, so that what others do for the event is out of the way by then.
+    hasura.faults().pass();
+    hasura.faults().next(Fault::Slow(LULL));
     let loser = async {
         let body = body(event, "sleeper");
         let answer = timeout(PATIENCE * 3, sleeper.push(&scene.sandbox.token(), body)).await;
