@@ -1,10 +1,11 @@
-//! Points at which a test lets this process die, to see what is left behind.
+//! Points at which a test lets this process die or stop, to see what is left behind.
 //!
 //! Compiled with the feature `sandbox` only; without it nothing of this is in the binary.
 
 /// What was said in `HOOKYARD_FAIL_AT`, such as `after_claim:2`: die when `after_claim` is reached
 /// for the second time, or `handler=user.verified`: die when a handler gets an event of this type.
-/// Several are separated by commas.
+/// With `stop@` before it the process does not die there but stops, as with `kill -STOP`. Several
+/// are separated by commas.
 #[cfg(feature = "sandbox")]
 mod armed {
     use std::sync::OnceLock;
@@ -13,6 +14,7 @@ mod armed {
     struct Point {
         name: String,
         left: AtomicU32,
+        stops: bool,
     }
 
     static POINTS: OnceLock<Vec<Point>> = OnceLock::new();
@@ -26,17 +28,30 @@ mod armed {
         let points = given.split(',').filter(|point| !point.is_empty());
         let point = |text: &str| {
             let (name, count) = text.split_once(':').unwrap_or((text, "1"));
+            let stops = name.strip_prefix("stop@");
             Point {
-                name: name.to_owned(),
+                stops: stops.is_some(),
+                name: stops.unwrap_or(name).to_owned(),
                 left: AtomicU32::new(count.parse().unwrap_or(1).max(1)),
             }
         };
         points.map(point).collect()
     }
 
+    /// The whole process, with whatever its other threads have in hand, until somebody wakes it.
+    fn stop() {
+        let mut kill = std::process::Command::new("kill");
+        kill.arg("-STOP").arg(std::process::id().to_string());
+        kill.status().ok();
+    }
+
     pub(super) fn reach(is_here: impl Fn(&str) -> bool) {
         for point in POINTS.get_or_init(read) {
             if is_here(&point.name) && point.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                if point.stops {
+                    stop();
+                    continue;
+                }
                 // Nothing is dropped, flushed or answered: as with `kill -9`.
                 std::process::abort();
             }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -12,8 +14,9 @@ use serde::Serialize;
 
 use super::ApiState;
 use super::error::{ApiError, no_store};
+use super::request::Answer;
 use crate::config::Access;
-use crate::desk::{By, DeskError, DeskResult};
+use crate::desk::{By, Desk, DeskResult, Length};
 use crate::telemetry::RequestId;
 
 /// The header in which an operator's tool says for whom it acts.
@@ -71,13 +74,17 @@ impl Caller {
         self.needs_full("read_only_token", message)
     }
 
-    /// Lets on whoever may see rows.
+    /// Lets on whoever may see rows, where they are asked for; says for the audit who it is.
     ///
     /// # Errors
     /// 403 with a token that may only look at what holds no values.
-    pub(super) fn may_see_payloads(&self) -> Result<(), ApiError> {
+    pub(super) fn looks_at(&self, payload: bool) -> Result<Option<By>, ApiError> {
+        if !payload {
+            return Ok(None);
+        }
         let message = "payloads hold rows: seeing them needs one of ADMIN_TOKEN";
-        self.needs_full("payload_is_closed", message)
+        self.needs_full("payload_is_closed", message)?;
+        Ok(Some(self.because("payload looked at")))
     }
 
     fn needs_full(&self, code: &'static str, message: &'static str) -> Result<(), ApiError> {
@@ -96,24 +103,51 @@ impl Caller {
         }
     }
 
-    /// Answers with what the desk said.
+    /// Answers with what the desk says in time: 400, 404, 409 or 503 where it refuses.
+    pub(super) fn answer<'a, T: Serialize + Send + 'a>(
+        self,
+        desk: &'a Desk,
+        answer: impl Future<Output = DeskResult<T>> + Send + 'a,
+    ) -> BoxFuture<'a, Answer> {
+        self.answer_at(Length::Usual, StatusCode::OK, desk, answer)
+    }
+
+    /// Answers that the desk has begun something.
+    pub(super) fn begun<'a, T: Serialize + Send + 'a>(
+        self,
+        desk: &'a Desk,
+        answer: impl Future<Output = DeskResult<T>> + Send + 'a,
+    ) -> BoxFuture<'a, Answer> {
+        self.answer_at(Length::Choosing, StatusCode::ACCEPTED, desk, answer)
+    }
+
+    /// As [`Caller::answer`], where the desk may take longer.
+    pub(super) fn answer_at<'a, T: Serialize + Send + 'a>(
+        self,
+        length: Length,
+        status: StatusCode,
+        desk: &'a Desk,
+        answer: impl Future<Output = DeskResult<T>> + Send + 'a,
+    ) -> BoxFuture<'a, Answer> {
+        let work = async move {
+            let answer = self.ask(length, desk, answer).await?;
+            Ok(self.finish((status, Json(answer)).into_response()))
+        };
+        work.boxed()
+    }
+
+    /// Waits for what the desk says: every question of ours goes through here.
     ///
     /// # Errors
     /// What the desk refused, as 400, 404, 409 or 503.
-    pub(super) fn answer<T: Serialize>(
-        self,
-        status: StatusCode,
-        answer: DeskResult<T>,
-    ) -> Result<Response, ApiError> {
-        match answer {
-            Ok(answer) => Ok(self.finish((status, Json(answer)).into_response())),
-            Err(error) => Err(self.refused(&error)),
-        }
-    }
-
-    /// Says what the desk refused.
-    pub(super) fn refused(&self, error: &DeskError) -> ApiError {
-        ApiError::of_desk(error, self.request_id.clone())
+    pub(super) async fn ask<T>(
+        &self,
+        length: Length,
+        desk: &Desk,
+        answer: impl Future<Output = DeskResult<T>> + Send,
+    ) -> Result<T, ApiError> {
+        let answer = desk.in_time(length, answer.boxed()).await;
+        answer.map_err(|error| ApiError::of_desk(&error, self.request_id.clone()))
     }
 
     /// Puts on an answer what all of them carry.

@@ -1,52 +1,45 @@
 //! `/dead-letters`: what failed, and what is done about it.
 
-use http::StatusCode;
-use serde::Deserialize;
 use serde_json::json;
 
-use super::request::{Answer, Change, Id, Plan, Search};
+use super::request::{Answer, Change, Id, Plan, Search, Show};
 use crate::desk::{DeadLetterFilter, Discard, Edit, StartRedrive};
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Show {
-    #[serde(default)]
-    payload: bool,
-}
 
 /// `GET /dead-letters`
 pub(super) async fn list(mut search: Search) -> Answer {
     let page = search.query.page()?;
     let (caller, desk, filter) = search.rest()?;
-    caller.answer(StatusCode::OK, desk.dead_letters(&filter, &page).await)
+    caller
+        .answer(&desk, desk.dead_letters(&filter, &page))
+        .await
 }
 
 /// `GET /dead-letters/groups`
 pub(super) async fn groups(search: Search) -> Answer {
     let (caller, desk, filter) = search.rest()?;
-    let groups = desk.groups(&filter).await;
-    caller.answer(StatusCode::OK, groups.map(|it| json!({"groups": it})))
+    let groups = async { Ok(json!({"groups": desk.groups(&filter).await?})) };
+    caller.answer(&desk, groups).await
 }
 
 /// `GET /dead-letters/{id}`; with `?payload=true` also the original, which is audited.
 pub(super) async fn show(search: Search, Id(id): Id) -> Answer {
     let (caller, desk, Show { payload }) = search.rest()?;
-    let answer = if payload {
-        caller.may_see_payloads()?;
-        let by = caller.because("payload looked at");
-        desk.dead_letter_with_payload(&id, &by).await
-    } else {
-        desk.dead_letter(&id).await
+    let by = caller.looks_at(payload)?;
+    let answer = async {
+        match by {
+            Some(by) => desk.dead_letter_with_payload(&id, &by).await,
+            None => desk.dead_letter(&id).await,
+        }
     };
-    caller.answer(StatusCode::OK, answer)
+    caller.answer(&desk, answer).await
 }
 
 /// `POST /dead-letters/redrive`; with `dry_run` only tells what it would do.
 pub(super) async fn redrive(plan: Plan) -> Answer {
     let (caller, desk, by, ask) = plan.read::<StartRedrive>()?;
     match by {
-        None => caller.answer(StatusCode::OK, desk.preview_redrive(&ask).await),
-        Some(by) => caller.answer(StatusCode::ACCEPTED, desk.redrive(&ask, &by).await),
+        None => caller.answer(&desk, desk.preview_redrive(&ask)).await,
+        Some(by) => caller.begun(&desk, desk.redrive(&ask, &by)).await,
     }
 }
 
@@ -57,14 +50,14 @@ pub(super) async fn redrive_one(Id(id): Id, mut change: Change) -> Answer {
     change.fields.refuse("all")?;
     let (caller, desk, mut ask) = change.rest::<StartRedrive>()?;
     ask.select.ids = vec![id];
-    caller.answer(StatusCode::ACCEPTED, desk.redrive(&ask, &by).await)
+    caller.begun(&desk, desk.redrive(&ask, &by)).await
 }
 
 /// `POST /dead-letters/discard`
 pub(super) async fn discard(mut change: Change) -> Answer {
     let by = change.by()?;
     let (caller, desk, ask) = change.rest::<Discard>()?;
-    caller.answer(StatusCode::OK, desk.discard(&ask, &by).await)
+    caller.answer(&desk, desk.discard(&ask, &by)).await
 }
 
 /// `POST /dead-letters/{id}/discard`
@@ -79,12 +72,12 @@ pub(super) async fn discard_one(Id(id): Id, mut change: Change) -> Answer {
         select,
         expected: None,
     };
-    caller.answer(StatusCode::OK, desk.discard(&ask, &by).await)
+    caller.answer(&desk, desk.discard(&ask, &by)).await
 }
 
 /// `POST /dead-letters/{id}/edit`
 pub(super) async fn edit(Id(id): Id, mut change: Change) -> Answer {
     let by = change.by()?;
     let (caller, desk, ask) = change.rest::<Edit>()?;
-    caller.answer(StatusCode::ACCEPTED, desk.edit(&id, &ask, &by).await)
+    caller.begun(&desk, desk.edit(&id, &ask, &by)).await
 }

@@ -3,32 +3,32 @@
 use http::StatusCode;
 
 use super::request::{Answer, Change, Id, Look, Plan, Search};
-use crate::desk::{Erase, StartReplay};
+use crate::desk::{Erase, Length, StartReplay};
 
 /// `GET /redrives`
 pub(super) async fn list(search: Search) -> Answer {
     let (caller, desk, page) = search.page()?;
-    caller.answer(StatusCode::OK, desk.redrives(&page).await)
+    caller.answer(&desk, desk.redrives(&page)).await
 }
 
 /// `GET /redrives/{id}`
 pub(super) async fn show(Look { caller, desk }: Look, Id(id): Id) -> Answer {
-    caller.answer(StatusCode::OK, desk.redrive_detail(&id).await)
+    caller.answer(&desk, desk.redrive_detail(&id)).await
 }
 
 /// `POST /redrives/{id}/abort`
 pub(super) async fn abort(Id(id): Id, mut change: Change) -> Answer {
     let by = change.by()?;
     let (caller, desk) = change.end()?;
-    caller.answer(StatusCode::OK, desk.abort(&id, &by).await)
+    caller.answer(&desk, desk.abort(&id, &by)).await
 }
 
 /// `POST /replay`; with `dry_run` only tells what it would do.
 pub(super) async fn replay(plan: Plan) -> Answer {
     let (caller, desk, by, ask) = plan.read::<StartReplay>()?;
     match by {
-        None => caller.answer(StatusCode::OK, desk.preview_replay(&ask).await),
-        Some(by) => caller.answer(StatusCode::ACCEPTED, desk.replay(&ask, &by).await),
+        None => caller.answer(&desk, desk.preview_replay(&ask)).await,
+        Some(by) => caller.begun(&desk, desk.replay(&ask, &by)).await,
     }
 }
 
@@ -36,5 +36,8 @@ pub(super) async fn replay(plan: Plan) -> Answer {
 pub(super) async fn erase(mut change: Change) -> Answer {
     let by = change.by()?;
     let (caller, desk, ask) = change.rest::<Erase>()?;
-    caller.answer(StatusCode::OK, desk.erase(&ask, &by).await)
+    let erased = desk.erase(&ask, &by);
+    caller
+        .answer_at(Length::Reading, StatusCode::OK, &desk, erased)
+        .await
 }

@@ -50,6 +50,14 @@ pub(super) struct Id(pub(super) String);
 /// The request has no query.
 pub(super) struct NoQuery;
 
+/// Whether what rows say is to be shown, too.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Show {
+    #[serde(default)]
+    pub(super) payload: bool,
+}
+
 /// Nothing more is taken.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::access::Caller;
 use super::error::ApiError;
 use super::request::{Answer, Change};
+use crate::desk::Length;
 use crate::event::EventId;
 
 /// What became of asking for a run.
@@ -44,8 +45,8 @@ pub(super) async fn process_event(mut change: Change) -> Answer {
         return Err(error.at("event_id"));
     }
     // Written down first: what was asked for is known even if the process ends right after.
-    let noted = desk.note("event.process", &event_id, &by).await;
-    noted.map_err(|error| caller.refused(&error))?;
+    let noted = desk.note("event.process", &event_id, &by);
+    caller.ask(Length::Usual, &desk, noted).await?;
     match process_event(event_id.clone()).await {
         Ok(Asked::Started) => {
             let message = "Event processing started";
@@ -67,8 +68,8 @@ pub(super) async fn process_batch(mut change: Change) -> Answer {
     let by = change.by_or(NO_REASON)?;
     let process_batch = change.api.process_batch.clone();
     let (caller, desk) = change.end()?;
-    let noted = desk.note("events.process_batch", "events", &by).await;
-    noted.map_err(|error| caller.refused(&error))?;
+    let noted = desk.note("events.process_batch", "events", &by);
+    caller.ask(Length::Usual, &desk, noted).await?;
     process_batch();
     let answer = json!({"success": true, "message": "Batch processing started"});
     Ok(accepted(caller, answer))

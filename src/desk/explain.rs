@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use super::check;
 use super::{
-    DeadLetter, Desk, DeskError, DeskResult, Emission, EventStory, Explanation, Failure, Kept,
+    By, DeadLetter, Desk, DeskError, DeskResult, Emission, EventStory, Explanation, Failure, Kept,
     Repeat, Run,
 };
 use crate::event::TraceContext;
@@ -19,11 +19,26 @@ const MOST: usize = 100;
 
 impl Desk {
     /// Tells what happened to an id of any kind: of an event (also Hasura's), a Pub/Sub message, a
-    /// dead letter, a correlation, a trace (also as `traceparent`).
+    /// dead letter, a correlation, a trace (also as `traceparent`). No value of an event is told.
     ///
     /// # Errors
     /// [`DeskError`]; `NotFound` when nothing is known under it.
     pub async fn explain(&self, id: &str) -> DeskResult<Explanation> {
+        self.told(id, false).await
+    }
+
+    /// As [`Desk::explain`], with the ordering keys of what was emitted, which handlers make of
+    /// rows; writes down who has seen them.
+    ///
+    /// # Errors
+    /// [`DeskError`]; `NotFound` when nothing is known under it.
+    pub async fn explain_with_keys(&self, id: &str, by: &By) -> DeskResult<Explanation> {
+        let told = self.told(id, true).await?;
+        self.note("event.read", &told.id, by).await?;
+        Ok(told)
+    }
+
+    async fn told(&self, id: &str, with_keys: bool) -> DeskResult<Explanation> {
         let asked = check::text_of("id", id.trim())?;
         let trace = TraceContext::parse(asked).map(|trace| trace.trace_id());
         let id = trace.as_deref().unwrap_or(asked);
@@ -42,7 +57,7 @@ impl Desk {
         let mut events: Vec<EventStory> = Vec::new();
         for (_, event_id) in ids {
             if !seen.contains(event_id) && seen.len() < MOST {
-                events.push(self.story(event_id, &mut seen).await?);
+                events.push(self.story(event_id, with_keys, &mut seen).await?);
             }
         }
         // What followed from another event of this answer is told there.
@@ -70,6 +85,7 @@ impl Desk {
     fn story<'a>(
         &'a self,
         event_id: &'a str,
+        with_keys: bool,
         seen: &'a mut BTreeSet<String>,
     ) -> Pin<Box<dyn Future<Output = DeskResult<EventStory>> + Send + 'a>> {
         Box::pin(async move {
@@ -123,6 +139,7 @@ impl Desk {
             };
             for row in explain::emitted(store, event_id).await? {
                 let mut emission = Emission::from(row);
+                emission.ordering_key = emission.ordering_key.filter(|_| with_keys);
                 let id = emission.event_id.clone();
                 if emission.state == "waiting" {
                     story
@@ -131,7 +148,8 @@ impl Desk {
                 }
                 let goes_on = !seen.contains(&id) && seen.len() < MOST;
                 if goes_on && !explain::runs(store, &id).await?.is_empty() {
-                    emission.then = Some(Box::new(self.story(&id, seen).await?));
+                    let then = self.story(&id, with_keys, seen).await?;
+                    emission.then = Some(Box::new(then));
                 }
                 story.emitted.push(emission);
             }

@@ -18,6 +18,8 @@ mod redrives;
 mod runner;
 mod status;
 
+use std::time::Duration;
+
 pub use answer::{
     AuditEntry, AuditPage, DeadLetter, DeadLetterDetail, DeadLetterPage, DeadLettersStatus,
     Discarded, Edited, Emission, Erased, EventStory, EventsStatus, Explanation, Failure, Group,
@@ -34,7 +36,7 @@ pub use error::{DeskError, DeskResult};
 pub use runner::Runner;
 
 use crate::pipeline::HandlerInfo;
-use crate::store::Store;
+use crate::store::{Store, away};
 
 /// Answers operators' questions and takes their decisions. Cheap to clone.
 #[derive(Clone)]
@@ -47,5 +49,43 @@ impl Desk {
     /// Makes a desk. `handlers` are those of the service, for previews of replays; may be empty.
     pub fn new(store: Store, handlers: Vec<HandlerInfo>) -> Self {
         Self { store, handlers }
+    }
+
+    /// Waits for an answer of this desk's, but not for ever: a database that fell silent gives none.
+    ///
+    /// # Errors
+    /// Those of the answer; without one it is not known whether anything was changed.
+    pub async fn in_time<T>(
+        &self,
+        length: Length,
+        answer: impl Future<Output = DeskResult<T>>,
+    ) -> DeskResult<T> {
+        let Some(limit) = length.limit() else {
+            return self.store.in_time(async { Ok(answer.await) }).await?;
+        };
+        let waited = tokio::time::timeout(limit, answer).await;
+        waited.unwrap_or_else(|_| Err(away("no_answer").into()))
+    }
+}
+
+/// How long an answer of the desk's may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// As long as other work on the database.
+    Usual,
+    /// Many rows are chosen and written down.
+    Choosing,
+    /// Whole tables are read.
+    Reading,
+}
+
+impl Length {
+    /// Longer than the limits which these statements have in the database.
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Usual => None,
+            Self::Choosing => Some(Duration::from_secs(5 * 60)),
+            Self::Reading => Some(Duration::from_secs(3600)),
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::marks::RowRun;
+use super::marks::{RowRun, hold_behind};
 use super::{Micros, Store, Tx, failed, on};
 use crate::error::{Class, Result};
 
@@ -67,11 +67,6 @@ const UNCOUNT_MANY: &str = change_many!(
 );
 const UNCOUNT_ONE: &str = change_one!("$3", "attempts = $3 + 1 AND last_error_code = $5");
 
-const HOLD_SQLITE: &str = "\
-    INSERT INTO held_aggregates (aggregate, event_id, until)
-    SELECT aggregate_id, id, next_attempt_at FROM events WHERE id = $1 AND aggregate_id IS NOT NULL
-    ON CONFLICT (aggregate) DO UPDATE SET event_id = excluded.event_id, until = excluded.until";
-
 impl Store {
     /// Counts a try of each of these rows that has not begun; returns the ids of those it was
     /// counted for. The others are not as they were found any more.
@@ -126,15 +121,10 @@ async fn change(
                     .execute(&mut **tx)
                     .await
                     .map_err(failed)?;
-                if done.rows_affected() == 0 {
-                    continue;
+                if done.rows_affected() > 0 {
+                    hold_behind(tx, &row.run.id).await?;
+                    changed.insert(row.run.id.clone());
                 }
-                sqlx::query(HOLD_SQLITE)
-                    .bind(row.run.id.as_str())
-                    .execute(&mut **tx)
-                    .await
-                    .map_err(failed)?;
-                changed.insert(row.run.id.clone());
             }
             Ok(changed)
         }

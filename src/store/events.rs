@@ -4,6 +4,7 @@
 //! those already worked off is simply the first that is due.
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
@@ -45,6 +46,8 @@ pub struct DueEvent {
     pub original: Option<Bytes>,
     /// What came beside these bytes: a [`DeliveryNote`](super::DeliveryNote) as JSON.
     pub delivery: Option<String>,
+    /// How much it takes of what a look may bring, in bytes.
+    pub weight: i64,
 }
 
 impl DueEvent {
@@ -66,20 +69,24 @@ pub struct Wanted<'a> {
     pub lanes: &'a [i16],
     /// So many of each lane at most.
     pub per_lane: usize,
+    /// About so many bytes altogether; one row, however large it is.
+    pub bytes: i64,
     /// Not these: the caller has them already (`seq`).
     pub without: &'a [i64],
     /// Nothing of these aggregates: the caller has an earlier event of theirs.
     pub without_aggregates: &'a [String],
 }
 
+/// Rows are weighed as they lie in the table, so that none is read before it is known to be wanted.
 const FETCH_POSTGRES: &str = concat!(
-    "SELECT due.* FROM unnest($1::SMALLINT[]) AS wanted (lane) CROSS JOIN LATERAL (
-        SELECT CAST(e.id AS TEXT), e.lane, e.seq, e.event_type, CAST(e.aggregate_id AS TEXT),
-            CASE WHEN e.original IS NULL THEN CAST(e.payload AS TEXT) END,
-            CAST(e.metadata AS TEXT), ",
-    micros_in!("e.created_at"),
-    ", e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery,
-            COALESCE(e.last_error_code = 'worker_crashed', FALSE)
+    "SELECT CAST(f.id AS TEXT), f.lane, f.seq, f.event_type, CAST(f.aggregate_id AS TEXT),
+        CASE WHEN f.original IS NULL THEN CAST(f.payload AS TEXT) END, CAST(f.metadata AS TEXT), ",
+    micros_in!("f.created_at"),
+    ", f.event_key, f.generation, f.attempts, f.next_attempt_at, f.original, f.delivery,
+        COALESCE(f.last_error_code = 'worker_crashed', FALSE), CAST(f.weight AS BIGINT)
+    FROM (SELECT due.*, SUM(due.weight) OVER (ROWS UNBOUNDED PRECEDING) - due.weight AS ahead
+    FROM unnest($1::SMALLINT[]) AS wanted (lane) CROSS JOIN LATERAL (
+        SELECT e.*, COALESCE(octet_length(e.original), pg_column_size(e.payload)) AS weight
         FROM events e
         WHERE e.lane = wanted.lane AND e.processed IS NOT TRUE AND e.next_attempt_at <= $2
             AND e.seq <> ALL ($4::BIGINT[])
@@ -87,7 +94,7 @@ const FETCH_POSTGRES: &str = concat!(
                 AND NOT EXISTS (SELECT 1 FROM held_aggregates h
                     WHERE h.aggregate = e.aggregate_id AND h.until > $2)))
         ORDER BY e.created_at, e.seq LIMIT $3
-    ) AS due"
+    ) AS due) AS f WHERE f.ahead < $6"
 );
 
 const FETCH_SQLITE: &str = "\
@@ -96,7 +103,8 @@ const FETCH_SQLITE: &str = "\
         CAST(strftime('%s', e.created_at) AS INTEGER) * 1000000
             + CAST(substr(strftime('%f', e.created_at), 4) AS INTEGER) * 1000,
         e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery,
-        COALESCE(e.last_error_code = 'worker_crashed', FALSE)
+        COALESCE(e.last_error_code = 'worker_crashed', FALSE),
+        COALESCE(length(e.original), length(e.payload))
     FROM events e INDEXED BY events_due
     WHERE e.lane = $1 AND e.processed IS NOT TRUE AND e.next_attempt_at <= $2
         AND e.seq NOT IN (SELECT value FROM json_each($4))
@@ -121,6 +129,7 @@ impl Store {
                     .bind(per_lane)
                     .bind(wanted.without)
                     .bind(wanted.without_aggregates)
+                    .bind(wanted.bytes)
                     .fetch_all(pool)
                     .await
                     .map_err(failed)?;
@@ -130,18 +139,23 @@ impl Store {
                 let without = json(wanted.without);
                 let aggregates = json(wanted.without_aggregates);
                 let mut connection = read.acquire().await.map_err(failed)?;
-                let mut due = Vec::new();
+                let mut due: Vec<DueEvent> = Vec::new();
+                let mut left = wanted.bytes;
                 for lane in wanted.lanes {
-                    let rows = sqlx::query(FETCH_SQLITE)
+                    let mut rows = sqlx::query(FETCH_SQLITE)
                         .bind(lane)
                         .bind(now)
                         .bind(per_lane)
                         .bind(&without)
                         .bind(&aggregates)
-                        .fetch_all(&mut *connection)
-                        .await
-                        .map_err(failed)?;
-                    due.extend(rows.iter().map(row_of_sqlite));
+                        .fetch(&mut *connection);
+                    while left > 0
+                        && let Some(row) = rows.try_next().await.map_err(failed)?
+                    {
+                        let row = row_of_sqlite(&row);
+                        left = left.saturating_sub(row.weight);
+                        due.push(row);
+                    }
                 }
                 Ok(due)
             }
@@ -277,5 +291,6 @@ where
         original,
         delivery: row.get(13),
         crashed: row.get(14),
+        weight: row.get(15),
     }
 }

@@ -3,6 +3,8 @@
 //! A mark counts only for the run it was made for (`generation`): an instance that was asleep
 //! while another one took its lane over changes nothing that happened since.
 
+use sqlx::SqliteConnection;
+
 use super::crashes::{self, Tries, WORKER_CRASHED};
 use super::dead_letters::{self, NewDeadLetter};
 use super::outbox::{self, OutboxRow};
@@ -408,14 +410,9 @@ async fn hold(tx: &mut Tx, rows: &[PutOff<'_>], now: Micros) -> Result<()> {
                     .execute(&mut **tx)
                     .await
                     .map_err(failed)?;
-                if done.rows_affected() == 0 {
-                    continue;
+                if done.rows_affected() > 0 {
+                    hold_behind(tx, &run.id).await?;
                 }
-                sqlx::query(HOLD_SQLITE)
-                    .bind(run.id.as_str())
-                    .execute(&mut **tx)
-                    .await
-                    .map_err(failed)?;
             }
         }
     }
@@ -453,6 +450,12 @@ async fn tell(tx: &mut Tx, rows: &[(&RowRun, TryFailure)], now: Micros) -> Resul
         }
     }
     Ok(())
+}
+
+/// Lets wait what comes after a row in its aggregate. PostgreSQL does so in the same statement.
+pub(super) async fn hold_behind(connection: &mut SqliteConnection, id: &str) -> Result<()> {
+    let held = sqlx::query(HOLD_SQLITE).bind(id).execute(connection).await;
+    held.map(drop).map_err(failed)
 }
 
 /// Lets go what waited behind these rows.

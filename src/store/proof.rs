@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 use url::Url;
 
+use super::inbox::{RUNNING, RunKey};
 use super::{Micros, Store, failed, on, read};
 use crate::error::{BoxError, Result};
 
@@ -59,6 +60,46 @@ pub struct Letter {
     pub original: Vec<u8>,
     /// All texts about it that this program wrote.
     pub message: String,
+}
+
+/// A run that may have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    state: i16,
+    /// How often it was claimed.
+    pub fence: i64,
+    /// Whether its lease has ended.
+    pub is_over: bool,
+}
+
+impl Run {
+    /// Tells whether somebody runs it, or did and gave it back.
+    pub fn is_open(&self) -> bool {
+        self.state <= RUNNING
+    }
+
+    /// Tells whether somebody runs it.
+    pub fn is_running(&self) -> bool {
+        self.state == RUNNING
+    }
+}
+
+/// Looks at a run; `None` when nobody has begun it.
+///
+/// # Errors
+/// When the database is away.
+pub async fn run(store: &Store, key: &RunKey) -> Result<Option<Run>> {
+    let sql = "SELECT state, fence, lease_until < $4 FROM inbox WHERE event_id = $1 \
+               AND handler = $2 AND generation = $3";
+    read!(store, pool => sqlx::query(sql)
+        .bind(key.event_id.as_str())
+        .bind(key.handler)
+        .bind(key.generation)
+        .bind(store.now())
+        .fetch_optional(pool)
+        .await
+        .map(|row| row.map(|row| Run { state: row.get(0), fence: row.get(1), is_over: row.get(2) })))
+    .map_err(failed)
 }
 
 /// Makes a database of this name in the PostgreSQL that `url` leads to; returns its own URL.

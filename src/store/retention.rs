@@ -1,5 +1,5 @@
-//! Deletes what has ended well and is old, in small batches; failures are kept until somebody has
-//! decided about them.
+//! Deletes what has ended well and is old, and claims nobody came back for, in small batches;
+//! failures are kept until somebody has decided about them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,49 +30,108 @@ struct Rule {
     at_least: Duration,
 }
 
+/// What an open dead letter of the event `$event` belongs to is kept. A column's type would keep
+/// SQLite from finding it by its index.
+macro_rules! owed {
+    ($event:literal) => {
+        concat!(
+            " AND NOT EXISTS (SELECT 1 FROM event_dead_letters AS d WHERE d.status = 'open' \
+             AND COALESCE(d.event_key, CAST(d.event_id AS TEXT)) = COALESCE(",
+            $event,
+            ", ''))"
+        )
+    };
+}
+
+/// The tries of an event that still waits in `events` are counted here. `$id` is the claim's id as
+/// rows of that table have theirs.
+macro_rules! begun {
+    ($condition:literal, $id:literal) => {
+        concat!(
+            $condition,
+            " AND NOT EXISTS (SELECT 1 FROM events AS e WHERE e.event_key = t.event_id \
+             AND e.processed IS NOT TRUE) AND NOT EXISTS (SELECT 1 FROM events AS e WHERE e.id = ",
+            $id,
+            " AND e.event_key IS NULL AND e.processed IS NOT TRUE)",
+            owed!("t.event_id")
+        )
+    };
+}
+
 /// `$1` is the time before which rows are old, `$2` the size of the batch.
 macro_rules! rule {
-    ($table:literal, $key:literal, $condition:literal, $at_least:expr) => {
-        Rule {
-            table: $table,
-            postgres: concat!(
-                "DELETE FROM ", $table, " WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ", $table,
-                " AS t WHERE ", $condition, " LIMIT $2))"
+    (begun $condition:literal) => {
+        rule!(
+            "inbox",
+            "event_id, handler, generation",
+            begun!(
+                $condition,
+                "CASE WHEN t.event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' \
+                 THEN CAST(t.event_id AS UUID) END"
             ),
-            sqlite: concat!(
-                "DELETE FROM ", $table, " WHERE (", $key, ") IN (SELECT ", $key, " FROM ", $table,
-                " AS t WHERE ", $condition, " LIMIT $2)"
-            ),
-            at_least: $at_least,
-        }
+            begun!($condition, "t.event_id"),
+            DEDUPE_WINDOW
+        )
     };
-    // What an open dead letter of the event `$event` belongs to is kept.
-    ($table:literal, $key:literal, $condition:literal, owed $event:literal, $at_least:expr) => {
+    ($table:literal, $key:literal, $condition:expr, $at_least:expr) => {
+        rule!($table, $key, $condition, $condition, $at_least)
+    };
+    ($table:literal, $key:literal, $postgres:expr, $sqlite:expr, $at_least:expr) => {
         Rule {
             table: $table,
             postgres: concat!(
-                "DELETE FROM ", $table, " WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ", $table,
-                " AS t WHERE ", $condition, " AND NOT EXISTS (SELECT 1 FROM event_dead_letters \
-                AS d WHERE d.status = 'open' AND COALESCE(d.event_key, CAST(d.event_id AS TEXT)) \
-                = ", $event, ") LIMIT $2))"
+                "DELETE FROM ",
+                $table,
+                " WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM ",
+                $table,
+                " AS t WHERE ",
+                $postgres,
+                " LIMIT $2))"
             ),
             sqlite: concat!(
-                "DELETE FROM ", $table, " WHERE (", $key, ") IN (SELECT ", $key, " FROM ", $table,
-                " AS t WHERE ", $condition, " AND NOT EXISTS (SELECT 1 FROM event_dead_letters \
-                AS d WHERE d.status = 'open' AND COALESCE(d.event_key, CAST(d.event_id AS TEXT)) \
-                = ", $event, ") LIMIT $2)"
+                "DELETE FROM ",
+                $table,
+                " WHERE (",
+                $key,
+                ") IN (SELECT ",
+                $key,
+                " FROM ",
+                $table,
+                " AS t WHERE ",
+                $sqlite,
+                " LIMIT $2)"
             ),
             at_least: $at_least,
         }
     };
 }
 
-const RULES: [Rule; 10] = [
-    rule!("inbox", "event_id, handler, generation", "t.state IN (2, 3) AND t.ended_at < $1",
-        owed "t.event_id", DEDUPE_WINDOW),
-    rule!("events", "seq", "t.processed AND t.processed_at < $1",
-        owed "COALESCE(t.event_key, CAST(t.id AS TEXT))", Duration::ZERO),
-    rule!("failures", "rowid", "t.failed_at < $1", owed "t.event_id", DEDUPE_WINDOW),
+const RULES: [Rule; 12] = [
+    rule!(
+        "inbox",
+        "event_id, handler, generation",
+        concat!("t.state IN (2, 3) AND t.ended_at < $1", owed!("t.event_id")),
+        DEDUPE_WINDOW
+    ),
+    // Given back, and never taken again.
+    rule!(begun "t.state = 0 AND t.started_at < $1"),
+    // Begun by a process that is gone, and never taken over.
+    rule!(begun "t.state = 1 AND t.lease_until < $1"),
+    rule!(
+        "events",
+        "seq",
+        concat!(
+            "t.processed AND t.processed_at < $1",
+            owed!("t.event_key, CAST(t.id AS TEXT)")
+        ),
+        Duration::ZERO
+    ),
+    rule!(
+        "failures",
+        "rowid",
+        concat!("t.failed_at < $1", owed!("t.event_id")),
+        DEDUPE_WINDOW
+    ),
     rule!("repeats", "rowid", "t.came_at < $1", Duration::ZERO),
     rule!(
         "outbox",
@@ -80,8 +139,12 @@ const RULES: [Rule; 10] = [
         "t.state = 1 AND t.published_at < $1",
         Duration::ZERO
     ),
-    rule!("outbox", "seq", "t.state = 2 AND t.created_at < $1",
-        owed "t.message_id", Duration::ZERO),
+    rule!(
+        "outbox",
+        "seq",
+        concat!("t.state = 2 AND t.created_at < $1", owed!("t.message_id")),
+        Duration::ZERO
+    ),
     rule!(
         "event_dead_letters",
         "seq",

@@ -88,6 +88,18 @@ impl<'a> Operator<'a> {
     }
 }
 
+/// Asks as whoever may do everything.
+pub(crate) fn operator(app: &TestApp) -> Operator<'_> {
+    Operator::with(app, hookyard::sandbox::ADMIN_TOKEN)
+}
+
+/// Gets what is there.
+pub(crate) async fn get(app: &TestApp, path: &str) -> Value {
+    let answer = operator(app).get(path).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    answer.json()
+}
+
 async fn app(database: &TestDatabase) -> TestApp {
     TestApp::builder()
         .database(database)
@@ -151,7 +163,7 @@ async fn s6_a_service_without_tokens_is_closed() {
 #[tokio::test]
 async fn without_a_database_the_desk_says_what_it_needs() {
     let app = TestApp::start().await;
-    let operator = Operator::with(&app, hookyard::sandbox::ADMIN_TOKEN);
+    let operator = operator(&app);
     for path in &LOOKS[2..] {
         let answer = operator.get(path).await;
         assert_eq!(

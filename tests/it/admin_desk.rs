@@ -3,13 +3,12 @@
 use std::process::Output;
 use std::time::Duration;
 
-use hookyard::sandbox::ADMIN_TOKEN;
 use hookyard::store::Pool;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tokio::process::Command;
 
-use crate::admin_access::Operator;
+use crate::admin_access::{get, operator};
 use crate::support::{Behaviour, Probe, TestApp, TestDatabase, both_databases, probe_event};
 
 both_databases!(
@@ -37,16 +36,6 @@ async fn app(database: &TestDatabase, refuses: usize) -> TestApp {
 
 fn event_with_canary(id: &str) -> String {
     probe_event(id).replace("\"new\":{}", &format!("\"new\":{{\"note\":\"{CANARY}\"}}"))
-}
-
-fn operator(app: &TestApp) -> Operator<'_> {
-    Operator::with(app, ADMIN_TOKEN)
-}
-
-async fn get(app: &TestApp, path: &str) -> Value {
-    let answer = operator(app).get(path).await;
-    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-    answer.json()
 }
 
 /// Waits until a redrive is over.
@@ -125,7 +114,7 @@ async fn s5_a_change_is_audited_with_who_and_why(database: TestDatabase) {
     }
     let list = get(&app, "/dead-letters").await;
     let id = |n: usize| list["dead_letters"][n]["id"].as_str().unwrap();
-    let ann = Operator::with(&app, ADMIN_TOKEN).header("x-hookyard-actor", "Ann");
+    let ann = operator(&app).header("x-hookyard-actor", "Ann");
 
     let discard = format!("/dead-letters/{}/discard", id(0));
     let answer = ann.post(&discard, &json!({"reason": " a test "})).await;

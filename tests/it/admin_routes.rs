@@ -1,10 +1,9 @@
 //! What docs/API.md says of single routes, asked over HTTP.
 
-use hookyard::sandbox::ADMIN_TOKEN;
 use hookyard::store::dead_letters::{self, NewDeadLetter};
 use serde_json::{Value, json};
 
-use crate::admin_access::Operator;
+use crate::admin_access::{Operator, get, operator};
 use crate::desk_kit::{Yard, execute, letter, processed, row_id};
 use crate::support::rows::EventRow;
 use crate::support::{Behaviour, Probe, TestApp, TestDatabase, both_databases, eventually};
@@ -12,6 +11,7 @@ use crate::support::{Behaviour, Probe, TestApp, TestDatabase, both_databases, ev
 both_databases!(
     every_filter_of_dead_letters_narrows_the_list,
     an_id_is_found_whatever_it_is_and_a_stranger_is_not,
+    ordering_keys_are_shown_when_they_are_asked_for_and_that_is_audited,
     a_redrive_can_be_asked_for_twice_forced_and_aborted,
     what_failed_again_is_named_by_its_redrive,
     some_are_discarded_and_the_others_stay,
@@ -19,16 +19,6 @@ both_databases!(
     a_batch_runs_what_is_due,
     nothing_is_done_about_what_is_not_there,
 );
-
-fn operator(app: &TestApp) -> Operator<'_> {
-    Operator::with(app, ADMIN_TOKEN)
-}
-
-async fn get(app: &TestApp, path: &str) -> Value {
-    let answer = operator(app).get(path).await;
-    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-    answer.json()
-}
 
 /// Posts; returns status and body.
 async fn post(app: &TestApp, path: &str, body: Value) -> (u16, Value) {
@@ -127,6 +117,42 @@ async fn an_id_is_found_whatever_it_is_and_a_stranger_is_not(database: TestDatab
         (stranger.status.as_u16(), &stranger.json()["error"]["code"]),
         (404, &json!("not_found"))
     );
+}
+
+async fn ordering_keys_are_shown_when_they_are_asked_for_and_that_is_audited(
+    database: TestDatabase,
+) {
+    let app = TestApp::builder()
+        .database(&database)
+        .variable("ADMIN_READ_TOKEN", "look");
+    let app = app.start().await;
+    let sql = "INSERT INTO outbox (lane, message_id, topic, ordering_key, event_type, cause_id, \
+        handler, data, attributes, state, created_at) VALUES (1, 'went', 't', 'ann@example.org', \
+        'order.shipped', 'one', 'shipping', '', '[]', 1, 1)";
+    execute(&database.store().await, sql).await;
+    let reader = Operator::with(&app, "look");
+
+    for asks in [&operator(&app), &reader] {
+        let story = asks.get("/explain/went").await.json();
+        let emitted = &story["events"][0]["emitted"][0];
+        assert_eq!(emitted["event_id"], "went", "{story}");
+        assert_eq!(emitted["ordering_key"], Value::Null, "{story}");
+    }
+    let refused = reader.get("/explain/went?payload=true").await;
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json()["error"]["code"]),
+        (403, &json!("payload_is_closed"))
+    );
+    assert_eq!(get(&app, "/audit").await["entries"], json!([]));
+
+    let story = get(&app, "/explain/went?payload=true").await;
+
+    let emitted = &story["events"][0]["emitted"][0];
+    assert_eq!(emitted["ordering_key"], "ann@example.org", "{story}");
+    let audit = get(&app, "/audit").await;
+    assert_eq!(audit["entries"].as_array().unwrap().len(), 1, "{audit}");
+    assert_eq!(audit["entries"][0]["action"], "event.read");
+    assert_eq!(audit["entries"][0]["target"], "went");
 }
 
 async fn a_redrive_can_be_asked_for_twice_forced_and_aborted(database: TestDatabase) {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use hookyard::clock::SystemClock;
 use http::StatusCode;
+use serde_json::json;
 
+use crate::admin_access::operator;
 use crate::support::hands::{left, until};
 use crate::support::rows::EventRow;
 use crate::support::{TestApp, TestDatabase, contract_event, eventually};
@@ -37,6 +39,53 @@ async fn taken_again(variables: &[(&'static str, &str)]) {
 
         line.hush();
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whoever asks the desk gets an answer, and not for ever none.
+#[tokio::test]
+async fn p7_the_desk_does_not_wait_for_connections_that_fall_silent() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let (line, url) = database.line().await;
+    let app = TestApp::builder()
+        .variable("DATABASE_URL", url)
+        .variable("DATABASE_MAX_CONNECTIONS", "5")
+        .variable("DATABASE_ACQUIRE_TIMEOUT_MS", "300")
+        .variable("DATABASE_STATEMENT_TIMEOUT_MS", "200")
+        .start()
+        .await;
+    app.wait_until_ready().await;
+    let operator = operator(&app);
+    let preview = json!({"dry_run": true, "all": true});
+    let process = json!({"event_id": uuid::Uuid::new_v4()});
+    for (path, body) in [
+        ("/status", None),
+        ("/audit", None),
+        ("/explain/x", None),
+        ("/dead-letters", None),
+        ("/dead-letters/groups", None),
+        ("/redrives", None),
+        ("/dead-letters/redrive", Some(&preview)),
+        ("/process-event", Some(&process)),
+    ] {
+        let ask = async || match body {
+            None => operator.get(path).await,
+            Some(body) => operator.post(path, body).await,
+        };
+        ask().await;
+        line.hush();
+        let answer = tokio::time::timeout(Duration::from_secs(60), ask()).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{path}: no answer"));
+        // A connection that was idle for a second was looked at first, and replaced.
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+            let code = &answer.json()["error"]["code"];
+            assert_eq!(code, "database_unavailable", "{path}");
+            assert!(answer.header("retry-after").is_some(), "{path}");
+        } else {
+            assert!(answer.status.as_u16() < 500, "{path}: {}", answer.text());
+        }
     }
 }
 

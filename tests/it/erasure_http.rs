@@ -6,7 +6,7 @@ use hookyard::sandbox::{ADMIN_TOKEN, loopback_client};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::admin_access::Operator;
+use crate::admin_access::{Operator, operator};
 use crate::support::{
     Behaviour, Probe, TestApp, TestDatabase, Town, both_databases, customer_event, event,
     probe_event,
@@ -45,7 +45,7 @@ async fn s4_an_erasure_counts_first_and_then_takes_out(database: TestDatabase) {
     for event in [about_them("one"), about_them("two"), probe_event("others")] {
         assert_eq!(app.push(&event).await.status, 200);
     }
-    let operator = Operator::with(&app, ADMIN_TOKEN).header("x-hookyard-actor", "Ann");
+    let operator = operator(&app).header("x-hookyard-actor", "Ann");
     let mut ask = json!({"reason": "ticket 4711", "subject": PERSON, "dry_run": true});
 
     let counted = operator.post("/erasures", &ask).await;
@@ -86,7 +86,7 @@ async fn s4_an_erasure_counts_first_and_then_takes_out(database: TestDatabase) {
 
 async fn s4_an_erasure_that_cannot_be_meant_is_refused(database: TestDatabase) {
     let app = TestApp::builder().database(&database).start().await;
-    let operator = Operator::with(&app, ADMIN_TOKEN);
+    let operator = operator(&app);
     for (body, code, field) in [
         (json!({"subject": PERSON}), "reason_missing", "reason"),
         (json!({"reason": "r"}), "invalid_request", "event_id"),

@@ -19,6 +19,7 @@ both_databases!(
     rows_are_due_oldest_first_and_by_insertion_where_times_tie,
     a_row_that_commits_late_is_the_first_that_is_due,
     what_the_caller_has_is_left_out,
+    a_look_brings_no_more_than_so_many_bytes_but_one_row,
     a_settled_row_is_due_no_more_until_it_is_set_back,
     a_failed_try_holds_its_aggregate_until_it_is_due_again,
     a_row_that_is_put_off_has_no_failed_try,
@@ -50,6 +51,7 @@ async fn due_without(store: &Store, without: &[i64], aggregates: &[String]) -> V
     let wanted = Wanted {
         lanes: &LANES,
         per_lane: 100,
+        bytes: i64::MAX,
         without,
         without_aggregates: aggregates,
     };
@@ -138,10 +140,45 @@ async fn what_the_caller_has_is_left_out(database: TestDatabase) {
     let one = Wanted {
         lanes: &[all[0].lane],
         per_lane: 1,
+        bytes: i64::MAX,
         without: &[],
         without_aggregates: &[],
     };
     assert_eq!(store.due_events(one).await.unwrap().len(), 1);
+}
+
+async fn a_look_brings_no_more_than_so_many_bytes_but_one_row(database: TestDatabase) {
+    let store = database.store().await;
+    if database.is_postgres() {
+        // Not compressed: they weigh what they say.
+        let sql = "ALTER TABLE events ALTER COLUMN payload SET STORAGE EXTERNAL";
+        execute(&store, sql).await;
+    }
+    let text = format!(r#""{}""#, "x".repeat(10_000));
+    let (mine, other) = (uuid(), uuid());
+    let row = |aggregate: &str, at| EventRow::new("a").of(aggregate).at(at).payload(&text);
+    let rows = [row(&mine, 1), row(&mine, 2), row(&mine, 3), row(&other, 4)];
+    insert_rows(&store, &rows).await;
+    let all = due(&store).await;
+    let lane = all.iter().find(|row| row.id == rows[0].id).unwrap().lane;
+    let found = async |lanes: &[i16], bytes| {
+        let wanted = Wanted {
+            lanes,
+            per_lane: 100,
+            bytes,
+            without: &[],
+            without_aggregates: &[],
+        };
+        let found = store.due_events(wanted).await.unwrap();
+        found.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+
+    let first: Vec<String> = rows[..3].iter().map(|row| row.id.clone()).collect();
+    assert_eq!(found(&[lane], 1).await, first[..1]);
+    assert_eq!(found(&[lane], 15_000).await, first[..2]);
+    assert_eq!(found(&LANES, 35_000).await.len(), 4);
+    assert_eq!(found(&LANES, 25_000).await.len(), 3);
+    assert_eq!(found(&LANES, 1).await.len(), 1);
 }
 
 async fn a_settled_row_is_due_no_more_until_it_is_set_back(database: TestDatabase) {
@@ -354,6 +391,7 @@ async fn deliveries_kept_at_once_are_all_kept_in_the_order_they_came(database: T
     let wanted = Wanted {
         lanes: &LANES,
         per_lane: 1000,
+        bytes: i64::MAX,
         without: &[],
         without_aggregates: &[],
     };

@@ -21,6 +21,7 @@ both_databases!(
     a_turn_runs_what_is_due_and_marks_it,
     x4_a_poison_row_holds_nobody_up_and_becomes_a_dead_letter,
     x5_events_of_one_aggregate_run_one_after_the_other_in_order,
+    rows_too_large_to_be_had_at_once_are_all_run_in_order,
     x5_a_failed_event_holds_the_later_ones_of_its_aggregate,
     x2_two_workers_run_each_of_5000_rows_once,
     x6_rows_that_commit_late_are_not_skipped,
@@ -136,6 +137,45 @@ async fn x5_events_of_one_aggregate_run_one_after_the_other_in_order(database: T
         worker.stop().await;
     }
     assert_eq!(orders(&journal), expected);
+}
+
+async fn rows_too_large_to_be_had_at_once_are_all_run_in_order(database: TestDatabase) {
+    let store = database.store().await;
+    let (rows, journal) = hands(|row| async move {
+        assert_eq!(row.payload.len(), 3_000_002);
+        done()
+    });
+    if database.is_postgres() {
+        // Not compressed: they weigh what they say.
+        let sql = "ALTER TABLE events ALTER COLUMN payload SET STORAGE EXTERNAL";
+        execute(&store, sql).await;
+    }
+    let (mine, other) = (uuid(), uuid());
+    let mut batch = Vec::new();
+    for n in 0..8 {
+        batch.push(EventRow::new("a").of(&mine).at(n).payload("1"));
+        batch.push(EventRow::new("a").of(&other).at(n).payload("1"));
+    }
+    insert_rows(&store, &batch).await;
+    // More than is taken in hand altogether.
+    execute(
+        &store,
+        match database.is_postgres() {
+            true => "UPDATE events SET payload = to_jsonb(repeat('x', 3000000))",
+            false => "UPDATE events SET payload = '\"' || hex(zeroblob(1500000)) || '\"'",
+        },
+    )
+    .await;
+    let turn = worker(&store, rows, settings()).turn().await.unwrap();
+
+    assert_eq!(turn.settled, batch.len());
+    let ran = ran(&journal);
+    for of_one in [0, 1] {
+        let rows = batch.iter().skip(of_one).step_by(2);
+        let inserted: Vec<&String> = rows.map(|row| &row.id).collect();
+        let order: Vec<&String> = ran.iter().filter(|id| inserted.contains(id)).collect();
+        assert_eq!(order, inserted);
+    }
 }
 
 async fn x5_a_failed_event_holds_the_later_ones_of_its_aggregate(database: TestDatabase) {

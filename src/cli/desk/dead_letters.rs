@@ -9,9 +9,9 @@ use super::edit::{EditArgs, edit};
 use super::explain::runs_table;
 use super::text::{Facts, bytes, count, cut, indent, or_dash, safe, safe_lines, time};
 use super::which::Which;
-use super::{Form, open, show, told};
+use super::{Form, looked_at, open, show, told};
 use crate::cli::output::{Cell, Ink, Paint, Table};
-use crate::desk::{By, DeadLetter, DeadLetterDetail, DeadLetterPage, Group, Page};
+use crate::desk::{DeadLetter, DeadLetterDetail, DeadLetterPage, Group, Page};
 use crate::error::BoxError;
 
 /// What `hookyard dead-letters` can do.
@@ -172,14 +172,9 @@ fn ink_of_status(status: &str) -> Ink {
 
 async fn show_one(args: &ShowArgs) -> Result<ExitCode, BoxError> {
     let desk = open()?;
-    let found = if args.payload {
-        let by = By {
-            actor: super::user(),
-            reason: "payload looked at".to_owned(),
-        };
-        desk.dead_letter_with_payload(&args.id, &by).await
-    } else {
-        desk.dead_letter(&args.id).await
+    let found = match args.payload {
+        true => desk.dead_letter_with_payload(&args.id, &looked_at()).await,
+        false => desk.dead_letter(&args.id).await,
     };
     let found = found.map_err(told)?;
     show(args.form, &found, detail_for_people)

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::text::{cut, safe, time, time_or_dash};
-use super::{Form, open, show, told};
+use super::{Form, looked_at, open, show, told};
 use crate::cli::output::{Cell, Ink, Paint, Table};
 use crate::cli::progress::short;
 use crate::desk::{DeadLetter, Emission, EventStory, Explanation, Kept, Repeat, Run};
@@ -16,6 +16,9 @@ use crate::error::BoxError;
 pub(in super::super) struct ExplainArgs {
     /// Any id: of an event, a Pub/Sub message, a dead letter, Hasura's, a correlation or a trace.
     id: String,
+    /// Print ordering keys as well: handlers make them of rows. Goes into the audit.
+    #[arg(long)]
+    payload: bool,
     #[command(flatten)]
     form: Form,
 }
@@ -25,8 +28,12 @@ pub(in super::super) struct ExplainArgs {
 /// # Errors
 /// When nothing is known under the id, or the database is away.
 pub(in super::super) async fn explain(args: &ExplainArgs) -> Result<ExitCode, BoxError> {
-    let found = open()?.explain(&args.id).await.map_err(told)?;
-    show(args.form, &found, for_people)
+    let desk = open()?;
+    let found = match args.payload {
+        true => desk.explain_with_keys(&args.id, &looked_at()).await,
+        false => desk.explain(&args.id).await,
+    };
+    show(args.form, &found.map_err(told)?, for_people)
 }
 
 /// One line of the tree with what hangs on it.
@@ -230,6 +237,12 @@ fn emission(emission: &Emission, paint: Paint) -> Node {
     let state = paint.ink(ink_of(&emission.state), &safe(&emission.state));
     let mut words = vec![format!("{state} on {}", safe(&emission.topic))];
     words.extend(emission.published_at.map(time));
+    words.extend(
+        emission
+            .ordering_key
+            .as_ref()
+            .map(|key| format!("key {}", safe(key))),
+    );
     words.extend(
         emission
             .broker_message_id

@@ -86,6 +86,14 @@ fn user() -> String {
     name.unwrap_or_else(|| "cli".to_owned())
 }
 
+/// Says who wants to see what rows say.
+fn looked_at() -> By {
+    By {
+        actor: user(),
+        reason: "payload looked at".to_owned(),
+    }
+}
+
 /// Opens the desk on `DATABASE_URL`.
 ///
 /// # Errors

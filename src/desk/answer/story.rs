@@ -100,7 +100,7 @@ pub struct Emission {
     pub handler: String,
     /// Where it goes.
     pub topic: String,
-    /// Its ordering key.
+    /// Its ordering key, where it was asked for.
     pub ordering_key: Option<String>,
     /// `waiting`, `published` or `parked`.
     pub state: String,

@@ -55,6 +55,7 @@ struct Chain {
 pub(super) struct Look {
     pub(super) lanes: Vec<i16>,
     pub(super) per_lane: usize,
+    pub(super) bytes: i64,
     pub(super) without: Vec<i64>,
     pub(super) without_aggregates: Vec<String>,
 }
@@ -142,6 +143,12 @@ impl Floor {
         self.ready.len() + self.waiting
     }
 
+    /// Returns how much the rows weigh that are in hand and have not run.
+    pub(super) fn weight(&self) -> i64 {
+        let waiting = self.chains.values().flat_map(|chain| &chain.waiting);
+        self.ready.iter().chain(waiting).map(|row| row.weight).sum()
+    }
+
     /// Tells whether no row is in hand.
     pub(super) fn is_clear(&self) -> bool {
         self.alone.is_empty() && self.chains.is_empty()
@@ -155,7 +162,13 @@ impl Floor {
     }
 
     /// Chooses lanes to look into for about `rows` rows; `None` when there is none.
-    pub(super) fn look(&mut self, rows: usize, per_lane: usize, now: Micros) -> Option<Look> {
+    pub(super) fn look(
+        &mut self,
+        rows: usize,
+        per_lane: usize,
+        bytes: i64,
+        now: Micros,
+    ) -> Option<Look> {
         let most = rows.div_ceil(per_lane).max(1);
         let mut lanes: Vec<(usize, i16)> = self
             .lanes
@@ -175,6 +188,7 @@ impl Floor {
         let chains = self.chains.iter().filter(|(_, chain)| within(&chain.lane));
         let look = Look {
             per_lane,
+            bytes,
             without: alone.map(|(seq, _)| *seq).collect(),
             without_aggregates: chains.map(|(aggregate, _)| aggregate.clone()).collect(),
             lanes,
@@ -201,9 +215,12 @@ impl Floor {
 
     /// Takes in what was found.
     pub(super) fn take_in(&mut self, look: &Look, rows: Vec<DueEvent>) {
+        // As much as was asked for: there may be more anywhere.
+        let weight: i64 = rows.iter().map(|row| row.weight).sum();
         for lane in &look.lanes {
             if let Some(held) = self.lanes.get_mut(lane) {
                 held.looking = false;
+                held.more |= weight >= look.bytes;
             }
         }
         let mut found: HashMap<i16, usize> = HashMap::new();

@@ -24,6 +24,9 @@ use crate::store::{LANES, LaneKind, Lease, Micros, Store};
 /// Most rows marked in one transaction.
 const MOST_MARKS: usize = 2000;
 
+/// Rows in hand that have not begun weigh about so much at most: some are as large as a request may be.
+const MOST_BYTES: i64 = 16 * 1024 * 1024;
+
 /// How often it is asked how many others work.
 const CENSUS: Micros = 2_000_000;
 
@@ -198,10 +201,14 @@ impl Foreman {
         if ready > self.store_of_rows() / 2 || self.floor.loaded() > self.store_of_rows() * 4 {
             return;
         }
+        let bytes = MOST_BYTES.saturating_sub(self.floor.weight());
+        if bytes <= 0 && ready > 0 {
+            return;
+        }
         let wanted = self.store_of_rows() - ready;
-        let Some(look) = self
-            .floor
-            .look(wanted, self.worker.settings.batch_size, now)
+        let Some(look) =
+            self.floor
+                .look(wanted, self.worker.settings.batch_size, bytes.max(1), now)
         else {
             return;
         };
@@ -214,6 +221,7 @@ impl Foreman {
                 let wanted = Wanted {
                     lanes: &look.lanes,
                     per_lane: look.per_lane,
+                    bytes: look.bytes,
                     without: &look.without,
                     without_aggregates: &look.without_aggregates,
                 };

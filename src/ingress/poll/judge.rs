@@ -192,6 +192,7 @@ mod tests {
             crashed: false,
             original: None,
             delivery: None,
+            weight: 2,
         }
     }
 

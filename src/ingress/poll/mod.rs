@@ -132,9 +132,9 @@ impl Worker {
     /// # Errors
     /// When the database is away.
     pub async fn process_event(&self, id: &str) -> Result<Asked> {
-        let mut lanes = self.store.make_due(id).await?;
+        let mut lanes = self.store.in_time(self.store.make_due(id)).await?;
         if lanes.is_empty() {
-            return Ok(match self.store.has_event(id).await? {
+            return Ok(match self.store.in_time(self.store.has_event(id)).await? {
                 true => Asked::Processed,
                 false => Asked::Unknown,
             });

@@ -184,7 +184,7 @@ impl Scene<'_> {
     }
 
     /// Waits until nothing is left over.
-    async fn over(&self) -> bool {
+    pub(super) async fn over(&self) -> bool {
         let nothing = async {
             // Where the database does not answer it is not known yet.
             while !matches!(proof::owed(self.store).await, Ok(owed) if owed.nothing()) {

@@ -202,17 +202,8 @@ pub(super) fn never_more(counted: &Figures, held: &Held) -> Vec<String> {
             complaints.push(format!("{what}: {counted} counted, and there are {most}"));
         }
     };
-    for handler in counted.values("hookyard_events_total", "handler") {
-        // Where no handler ran there is no run.
-        if ["none", "unrouted", "undecodable"].contains(&handler) {
-            continue;
-        }
-        for outcome in ["done", "skipped", "dead_lettered"] {
-            let runs = held.ended.get(&(handler.to_owned(), outcome.to_owned()));
-            let runs = runs.copied().unwrap_or_default();
-            let what = format!("{handler} {outcome}");
-            at_most(&what, counted.events(handler, outcome), runs);
-        }
+    for (what, counted, there) in runs(counted, held) {
+        at_most(&what, counted, there);
     }
     for (topic, (copies, _)) in &held.taken {
         at_most(
@@ -244,6 +235,25 @@ pub(super) fn never_more(counted: &Figures, held: &Held) -> Vec<String> {
         at_most(&format!("{name} {value}"), counted.sum(name, labels), 0);
     }
     complaints
+}
+
+/// Handlers' ways to end, how often each was counted, and how many runs ended so.
+fn runs(counted: &Figures, held: &Held) -> Vec<(String, i64, i64)> {
+    let handlers = counted.values("hookyard_events_total", "handler");
+    let named = held.ended.keys().map(|(handler, _)| handler.as_str());
+    let mut handlers: BTreeSet<&str> = handlers.into_iter().chain(named).collect();
+    // Where no handler ran there is no run.
+    handlers.retain(|handler| !["none", "unrouted", "undecodable"].contains(handler));
+    let mut runs = Vec::new();
+    for handler in handlers {
+        for outcome in ["done", "skipped", "dead_lettered"] {
+            let there = held.ended.get(&(handler.to_owned(), outcome.to_owned()));
+            let there = there.copied().unwrap_or_default();
+            let what = format!("{handler} {outcome}");
+            runs.push((what, counted.events(handler, outcome), there));
+        }
+    }
+    runs
 }
 
 fn ok(name: &str, label: &str, value: &str, counted: &Figures) -> i64 {
@@ -295,19 +305,8 @@ pub(super) fn agree(
         }
     };
     let retries = counted.handed_back() + sent.again;
-    let handlers = counted.values("hookyard_events_total", "handler");
-    let named = held.ended.keys().map(|(handler, _)| handler.as_str());
-    let handlers: BTreeSet<&str> = handlers.into_iter().chain(named).collect();
-    for handler in handlers {
-        if ["none", "unrouted", "undecodable"].contains(&handler) {
-            continue;
-        }
-        for outcome in ["done", "skipped", "dead_lettered"] {
-            let runs = held.ended.get(&(handler.to_owned(), outcome.to_owned()));
-            let runs = runs.copied().unwrap_or_default();
-            let what = format!("{handler} {outcome}");
-            between(&what, counted.events(handler, outcome), runs, retries);
-        }
+    for (what, counted, there) in runs(&counted, &held) {
+        between(&what, counted, there, retries);
     }
     let outcome = |outcome| counted.sum("hookyard_events_total", &[("outcome", outcome)]);
     let buried = counted.events("undecodable", "dead_lettered");

@@ -2,6 +2,7 @@
 //! to several processes on one database that are killed and put to sleep meanwhile.
 
 mod after;
+mod ambush;
 mod calm;
 mod figures;
 mod force;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::after::Found;
+use self::ambush::Ambush;
 use self::calm::{Calm, Looked, Scene};
 use self::force::Force;
 use self::ground::Ground;
@@ -45,6 +47,9 @@ const BACKLOG: usize = 500;
 /// How long it may take, once the faults have ended, until there is less to do than before: longer
 /// than the waits after failures.
 const SETTLE: Duration = Duration::from_secs(90);
+
+/// How long it may take however slowly it becomes less.
+const SETTLE_AT_MOST: Duration = Duration::from_secs(600);
 
 /// How long leases last here.
 const LEASE: Duration = Duration::from_millis(1500);
@@ -106,6 +111,7 @@ struct Field {
     siege: Siege,
     plan: Plan,
     rows: Vec<rows::Planned>,
+    ambush: Ambush,
     calm: Calm,
     sandbox: Sandbox,
     fleet: Fleet,
@@ -113,6 +119,8 @@ struct Field {
     store: Store,
     deaths: usize,
     sleeps: usize,
+    /// Services that woke up while another one ran what they were about to end.
+    overtaken: usize,
     /// How long it took from the last fault until everything had settled.
     settled_in: Duration,
     looked: Looked,
@@ -150,6 +158,7 @@ impl Field {
         let rows = siege.events / ROW_EVERY;
         let mut plan = Plan::draw_at(siege.events - rows, siege.seed, RATE);
         let rows = rows::draw(usize::try_from(rows)?, siege.span(), siege.seed);
+        let ambush = Ambush::prepare(&mut plan, siege.kills > 0, siege.seed);
         let calm = Calm::prepare(&mut plan, siege.instances, siege.seed);
         let ground = Ground::take(&siege.database).await?;
         let sandbox = Sandbox::builder()
@@ -179,6 +188,7 @@ impl Field {
             siege,
             plan,
             rows,
+            ambush,
             calm,
             sandbox,
             fleet,
@@ -186,6 +196,7 @@ impl Field {
             store,
             deaths: 0,
             sleeps: 0,
+            overtaken: 0,
             settled_in: Duration::ZERO,
             looked: Looked::default(),
         })
@@ -259,6 +270,7 @@ impl Field {
             store: &self.store,
             force: &force,
         };
+        self.overtaken = self.ambush.lay(&scene, fleet, verdict).await?;
         self.looked = self.calm.play(&scene, verdict).await?;
         let well = force.dismiss().await?;
         if well < instances {
@@ -270,10 +282,11 @@ impl Field {
         Ok(())
     }
 
-    /// Waits until nothing is left to do, as long as it becomes less.
+    /// Waits until nothing is left to do, as long as it becomes less, but not for ever.
     async fn settles(&self) -> bool {
-        let (mut least, mut since) = (i64::MAX, Instant::now());
-        while since.elapsed() < SETTLE {
+        let begun = Instant::now();
+        let (mut least, mut since) = (i64::MAX, begun);
+        while since.elapsed() < SETTLE && begun.elapsed() < SETTLE_AT_MOST {
             // Where the database does not answer it is not known yet.
             if let Ok(owed) = proof::owed(&self.store).await {
                 let pending = i64::try_from(self.sandbox.pusher().pending()).unwrap_or(i64::MAX);
@@ -352,6 +365,9 @@ impl Field {
         if self.siege.kills >= 3 && self.deaths == 0 {
             complaints.push("no service died".to_owned());
         }
+        if self.siege.kills > 0 && self.overtaken == 0 {
+            complaints.push("nobody was overtaken at the end of a run".to_owned());
+        }
         if self.siege.events >= 3000 && self.ground.line.is_some() && self.ground.cuts() == 0 {
             complaints.push("no answer to a COMMIT was lost".to_owned());
         }
@@ -366,6 +382,7 @@ impl Field {
         for (what, count) in [
             ("services that died", self.deaths),
             ("services that slept past their leases", self.sleeps),
+            ("services overtaken at the end of a run", self.overtaken),
             (
                 "answers to COMMIT that were lost",
                 usize_of(self.ground.cuts()),
