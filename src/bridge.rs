@@ -139,10 +139,12 @@ impl Bridge {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn serve(self) -> Result<(), BoxError> {
+        let signals = listen::StopSignals::new()?;
         let listener = listen::bind(&self.config.server).await?;
         let running = self.start(listener)?;
         tracing::info!(address = %running.address, "bridge listening");
-        listen::until_told_to_stop(&running.bridge.config.server).await?;
+        let config = &running.bridge.config.server;
+        signals.until_told_to_stop(config).await;
         running.shutdown().await;
         Ok(())
     }

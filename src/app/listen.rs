@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,30 +42,39 @@ pub(crate) fn start(
     Ok((address, server))
 }
 
-/// Waits for the first SIGTERM or Ctrl-C; a second one ends the process at once.
-///
-/// # Errors
-/// When signals cannot be waited for.
-pub(crate) async fn until_told_to_stop(config: &ServerConfig) -> std::io::Result<()> {
-    stop_signal().await?;
-    let grace_ms = config.shutdown_grace.as_millis() as u64;
-    tracing::info!(grace_ms, "shutting down");
-    let impatient = TaskTracker::new();
-    impatient.spawn(async {
-        if stop_signal().await.is_ok() {
-            std::process::exit(130);
-        }
-    });
-    Ok(())
+/// SIGTERM and Ctrl-C: none is missed from the moment this is made.
+pub(crate) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Waits for a SIGTERM or Ctrl-C.
-async fn stop_signal() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl StopSignals {
+    /// Begins to listen for signals.
+    ///
+    /// # Errors
+    /// When signals cannot be waited for.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for the first signal; a second one ends the process at once.
+    pub(crate) async fn until_told_to_stop(mut self, config: &ServerConfig) {
+        self.next().await;
+        let grace_ms = config.shutdown_grace.as_millis() as u64;
+        tracing::info!(grace_ms, "shutting down");
+        TaskTracker::new().spawn(async move {
+            self.next().await;
+            std::process::exit(130);
+        });
+    }
 }

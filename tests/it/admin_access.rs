@@ -1,12 +1,10 @@
 //! Who may use the admin API, and what it answers to requests that cannot be meant (rows S2, S5,
 //! S6, S10, S12).
 
-use std::time::Duration;
-
 use hookyard::sandbox::loopback_client;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp, TestDatabase, both_databases};
+use crate::support::{Answer, PATIENCE, TestApp, TestDatabase, both_databases};
 
 /// Every route that only looks.
 const LOOKS: [&str; 10] = [
@@ -57,7 +55,7 @@ impl<'a> Operator<'a> {
     pub(crate) fn with(app: &'a TestApp, token: &str) -> Self {
         Self {
             app,
-            client: loopback_client(Duration::from_secs(60)).unwrap(),
+            client: loopback_client(PATIENCE).unwrap(),
             headers: vec![("authorization", format!("Bearer {token}"))],
         }
     }

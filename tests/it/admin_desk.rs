@@ -9,7 +9,9 @@ use sqlx::AssertSqlSafe;
 use tokio::process::Command;
 
 use crate::admin_access::{get, operator};
-use crate::support::{Behaviour, Probe, TestApp, TestDatabase, both_databases, probe_event};
+use crate::support::{
+    Behaviour, Probe, TestApp, TestDatabase, both_databases, eventually, probe_event,
+};
 
 both_databases!(
     a_failed_event_is_found_understood_retried_and_gone,
@@ -40,14 +42,14 @@ fn event_with_canary(id: &str) -> String {
 
 /// Waits until a redrive is over.
 async fn finished(app: &TestApp, id: &str) -> Value {
-    for _ in 0..2000 {
-        let redrive = get(app, &format!("/redrives/{id}")).await;
-        if redrive["state"] != "running" {
-            return redrive;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the redrive does not end");
+    let mut redrive = Value::Null;
+    let what = || "the redrive does not end".to_owned();
+    eventually(what, async || {
+        redrive = get(app, &format!("/redrives/{id}")).await;
+        redrive["state"] != "running"
+    })
+    .await;
+    redrive
 }
 
 async fn a_failed_event_is_found_understood_retried_and_gone(database: TestDatabase) {
@@ -364,25 +366,25 @@ async fn an_event_of_the_table_runs_when_it_is_asked_for(database: TestDatabase)
 
     let started = json!({"success": true, "message": "Event processing started", "event_id": id});
     assert_eq!((answer.status.as_u16(), answer.json()), (202, started));
-    for _ in 0..2000 {
-        let story = operator(&app).get(&format!("/explain/{id}")).await.json();
-        if story["events"][0]["kept"]["status"] == "done" {
-            let again = operator(&app).post("/process-event", &body).await;
-            assert_eq!(
-                (again.status.as_u16(), &again.json()["error"]["code"]),
-                (409, &json!("already_processed"))
-            );
-            let nobody = json!({"event_id": uuid::Uuid::new_v4()});
-            assert_eq!(
-                operator(&app).post("/process-event", &nobody).await.status,
-                404
-            );
-            let batch = operator(&app).post("/process-batch", &json!({})).await;
-            let started = json!({"success": true, "message": "Batch processing started"});
-            assert_eq!((batch.status.as_u16(), batch.json()), (202, started));
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it did not run");
+    eventually(
+        || "it did not run".to_owned(),
+        async || {
+            let story = operator(&app).get(&format!("/explain/{id}")).await.json();
+            story["events"][0]["kept"]["status"] == "done"
+        },
+    )
+    .await;
+    let again = operator(&app).post("/process-event", &body).await;
+    assert_eq!(
+        (again.status.as_u16(), &again.json()["error"]["code"]),
+        (409, &json!("already_processed"))
+    );
+    let nobody = json!({"event_id": uuid::Uuid::new_v4()});
+    assert_eq!(
+        operator(&app).post("/process-event", &nobody).await.status,
+        404
+    );
+    let batch = operator(&app).post("/process-batch", &json!({})).await;
+    let started = json!({"success": true, "message": "Batch processing started"});
+    assert_eq!((batch.status.as_u16(), batch.json()), (202, started));
 }

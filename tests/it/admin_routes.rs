@@ -4,7 +4,7 @@ use hookyard::store::dead_letters::{self, NewDeadLetter};
 use serde_json::{Value, json};
 
 use crate::admin_access::{Operator, get, operator};
-use crate::desk_kit::{Yard, execute, letter, processed, row_id};
+use crate::desk_kit::{Yard, execute, keep, letter, processed, row_id};
 use crate::support::rows::EventRow;
 use crate::support::{Behaviour, Probe, TestApp, TestDatabase, both_databases, eventually};
 
@@ -157,7 +157,10 @@ async fn ordering_keys_are_shown_when_they_are_asked_for_and_that_is_audited(
 
 async fn a_redrive_can_be_asked_for_twice_forced_and_aborted(database: TestDatabase) {
     let yard = Yard::on(&database).await;
-    yard.failed_orders(&["one", "two", "three"]).await;
+    // At one a second there is a minute for the requests below.
+    let ids: Vec<String> = (10..70).map(|n| format!("order-{n}")).collect();
+    let letters: Vec<_> = ids.iter().map(|id| letter(id)).collect();
+    keep(&yard.store, &letters).await;
     let slow = json!({"reason": "mended", "all": true, "per_second": 1, "request_id": "r-1"});
 
     let (status, begun) = post(&yard.app, "/dead-letters/redrive", slow.clone()).await;
@@ -165,7 +168,7 @@ async fn a_redrive_can_be_asked_for_twice_forced_and_aborted(database: TestDatab
 
     assert_eq!(
         (status, again, &begun["total"]),
-        (202, 202, &json!(3)),
+        (202, 202, &json!(60)),
         "{begun}"
     );
     assert_eq!(begun["id"], same["id"]);
@@ -193,7 +196,7 @@ async fn a_redrive_can_be_asked_for_twice_forced_and_aborted(database: TestDatab
     assert_eq!(get(&yard.app, "/dead-letters").await["total"], 0);
     let mut runs = yard.shipped.runs();
     runs.sort();
-    assert_eq!(runs, ["one", "three", "two"]);
+    assert_eq!(runs, ids);
     let listed = get(&yard.app, "/redrives").await;
     assert_eq!(
         listed["redrives"][0]["id"], forced["id"],
@@ -356,7 +359,7 @@ async fn a_desk_without_its_database_says_when_to_come_back() {
     let (line, url) = database.line().await;
     let app = TestApp::builder()
         .variable("DATABASE_URL", url)
-        .variable("DATABASE_ACQUIRE_TIMEOUT_MS", "300")
+        .variable("DATABASE_ACQUIRE_TIMEOUT_MS", "1000")
         .start()
         .await;
     line.go_down();

@@ -1,7 +1,6 @@
 //! A bridge under test, listening on a socket.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hookyard::bridge::{Bridge, RunningBridge};
 use hookyard::brokers::{MemoryBroker, Message};
@@ -12,7 +11,7 @@ use reqwest::RequestBuilder;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::support::Answer;
+use crate::support::{Answer, PATIENCE};
 
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) const OLD_SECRET: &str = "fedcba9876543210fedcba9876543210";
@@ -60,7 +59,7 @@ impl TestBridge {
         Self {
             running: bridge.build().await.unwrap().start(listener).unwrap(),
             broker,
-            client: loopback_client(Duration::from_secs(30)).unwrap(),
+            client: loopback_client(PATIENCE).unwrap(),
         }
     }
 

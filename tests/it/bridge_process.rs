@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::process::Stdio;
-use std::time::Duration;
 
 use hookyard::sandbox::loopback_client;
 use http::StatusCode;
-use tempfile::tempdir;
+use tempfile::{NamedTempFile, tempdir};
 use tokio::process::Command;
 
 use crate::bridge_kit::SECRET;
 use crate::hasura_stand_in::{Ended, StandIn, run};
-use crate::support::contract_event;
+use crate::support::process::listening;
+use crate::support::{PATIENCE, contract_event, eventually};
 
 #[tokio::test]
 async fn the_bridge_names_everything_it_lacks_and_does_not_start() {
@@ -33,32 +33,29 @@ async fn the_bridge_names_everything_it_lacks_and_does_not_start() {
 
 #[tokio::test]
 async fn p1_the_bridge_serves_and_ends_on_sigterm() {
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let bridge = Command::new(env!("CARGO_BIN_EXE_hookyard"))
+    let log = NamedTempFile::new().unwrap();
+    let mut bridge = Command::new(env!("CARGO_BIN_EXE_hookyard"))
         .arg("bridge")
         .env_clear()
         .env("HOST", "127.0.0.1")
-        .env("PORT", port.to_string())
+        .env("PORT", "0")
         .env("EVENT_BUS_TYPE", "memory")
         .env("BRIDGE_TOPIC", "hasura-events")
         .env("BRIDGE_SECRET", SECRET)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(log.reopen().unwrap())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let client = loopback_client(Duration::from_secs(30)).unwrap();
-    let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
-    for _ in 0..4000 {
+    let address = listening(&log, &mut bridge).await;
+    let client = loopback_client(PATIENCE).unwrap();
+    let url = |path: &str| format!("http://{address}{path}");
+    let what = || "the bridge did not become ready".to_owned();
+    eventually(what, async || {
         let ready = client.get(url("/ready")).send().await;
-        if ready.is_ok_and(|answer| answer.status() == StatusCode::OK) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        ready.is_ok_and(|answer| answer.status() == StatusCode::OK)
+    })
+    .await;
 
     let event = contract_event("e1", "signed", "s3cret");
     let webhook = client.post(url("/hasura/events")).body(event);
@@ -71,10 +68,9 @@ async fn p1_the_bridge_serves_and_ends_on_sigterm() {
     let pid = bridge.id().unwrap().to_string();
     let killed = Command::new("kill").args(["-TERM", &pid]).status().await;
     assert!(killed.unwrap().success());
-    let ended = tokio::time::timeout(Duration::from_secs(30), bridge.wait_with_output());
-    let ended = ended.await.unwrap().unwrap();
-    assert_eq!(ended.status.code(), Some(0));
-    let logs = String::from_utf8(ended.stdout).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, bridge.wait());
+    assert_eq!(ended.await.unwrap().unwrap().code(), Some(0));
+    let logs = fs::read_to_string(log.path()).unwrap();
     assert!(
         logs.contains("event published") && logs.contains("secret_wrong"),
         "{logs}"

@@ -1,7 +1,6 @@
 //! What every broker has to do, run on each of them. A new broker adds one line at the end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hookyard::brokers::{MemoryBroker, Message, Publisher, PubsubBroker, Subscriber, Subscription};
@@ -10,6 +9,7 @@ use hookyard::error::Class;
 use serde_json::{Value, json};
 
 use crate::emulator::{Emulator, Received};
+use crate::support::PATIENCE;
 
 const EVENTS: &str = "events";
 
@@ -81,7 +81,7 @@ fn of_memory(message: Message) -> Received {
 }
 
 fn soon() -> Deadline {
-    Deadline::after(&SystemClock::shared(), Duration::from_secs(20))
+    Deadline::after(&SystemClock::shared(), PATIENCE)
 }
 
 fn message(data: &str, key: Option<&str>) -> Message {

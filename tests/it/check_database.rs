@@ -18,7 +18,6 @@ async fn row(sandbox: &Sandbox, url: &str, migrate: &str) -> Value {
         .envs(sandbox.variables())
         .env("DATABASE_URL", url)
         .env("MIGRATE_ON_START", migrate)
-        .env("DATABASE_ACQUIRE_TIMEOUT_MS", "500")
         .stdin(Stdio::null())
         .output()
         .await

@@ -7,7 +7,7 @@ use hookyard::clients::http::{Policy, Request};
 use hookyard::config::ProductCatalog;
 use hookyard::error::{Class, Error};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
 use crate::clients_support::{Logs, Peer, Reply, Run, ok, status, subscription, with_header};
@@ -15,7 +15,7 @@ use crate::clients_support::{Logs, Peer, Reply, Run, ok, status, subscription, w
 const SECOND: Duration = Duration::from_secs(1);
 
 fn hasty() -> Policy {
-    Policy::default().with_try_timeout(Duration::from_millis(300))
+    Policy::default().with_try_timeout(Duration::from_secs(2))
 }
 
 /// Asserts three waits of about 1, 2 and 4 s.
@@ -29,9 +29,10 @@ fn assert_jittered(waits: &[Duration]) {
 
 #[tokio::test]
 async fn u1_a_refused_connection_is_tried_four_times_within_the_budget() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", free.local_addr().unwrap());
-    drop(free);
+    // Bound and not listening: refused, and nobody else's meanwhile.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", closed.local_addr().unwrap());
     let run = Run::new();
     let chargebee = run.chargebee_at(&url, ProductCatalog::V2, Policy::default());
 
@@ -81,7 +82,8 @@ async fn u1_what_does_not_speak_tls_is_tried_four_times() {
 
 #[tokio::test]
 async fn u2_an_upstream_that_does_not_finish_is_cut_off_and_its_connection_given_up() {
-    for reply in [Reply::Silence, Reply::HalfHeaders, Reply::HalfBody] {
+    let replies = [Reply::Silence, Reply::HalfHeaders, Reply::HalfBody];
+    join_all(replies.map(async |reply| {
         let peer = Peer::start([reply]).await;
         let run = Run::new();
         let policy = hasty().with_retries(1);
@@ -95,7 +97,8 @@ async fn u2_an_upstream_that_does_not_finish_is_cut_off_and_its_connection_given
         peer.assert_same_request(2);
         let connections: Vec<_> = peer.asked().iter().map(|a| a.connection).collect();
         assert_eq!(connections, [1, 2]);
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ async fn a_handlers_statement_that_waits_for_somebody_does_not_hold_up_the_other
     )
     .await;
     let hasty = database.connect_with(SystemClock::shared(), |config| {
-        config.statement_timeout = Duration::from_millis(300);
+        config.statement_timeout = Duration::from_secs(3);
     });
     let Pool::Postgres(pool) = store.pool() else {
         panic!("this is PostgreSQL");

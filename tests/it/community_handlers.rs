@@ -4,7 +4,7 @@ use hookyard::store::{Pool, Store};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{TestApp, TestDatabase, both_databases};
+use crate::support::{TestApp, TestDatabase, both_databases, eventually};
 
 both_databases!(
     every_sample_does_what_its_handler_says,
@@ -199,13 +199,11 @@ async fn rows_of_the_table_do_the_same_and_a_replay_adds_nothing(database: TestD
 async fn wait_for_runs(store: &Store, runs: u32) {
     let sql =
         format!("SELECT CAST(id AS TEXT) FROM events WHERE processed AND generation = {runs}");
-    for _ in 0..2_000 {
-        if texts(store, &sql).await.len() == SAMPLES.len() {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("not every row has run {runs} times");
+    let what = || format!("not every row has run {runs} times");
+    eventually(what, async || {
+        texts(store, &sql).await.len() == SAMPLES.len()
+    })
+    .await;
 }
 
 async fn experts_on_the_topic_are_notified_but_not_the_asker(database: TestDatabase) {

@@ -19,8 +19,8 @@ async fn taken_again(variables: &[(&'static str, &str)]) {
     let mut app = TestApp::builder()
         .variable("DATABASE_URL", url)
         .variable("DATABASE_MAX_CONNECTIONS", "5")
-        .variable("DATABASE_ACQUIRE_TIMEOUT_MS", "300")
-        .variable("DATABASE_STATEMENT_TIMEOUT_MS", "200")
+        .variable("DATABASE_ACQUIRE_TIMEOUT_MS", "1000")
+        .variable("DATABASE_STATEMENT_TIMEOUT_MS", "500")
         .variable("ENABLE_POLLING", "true")
         .variable("POLL_INTERVAL_MS", "100")
         .variable("LEASE_MS", "1000");

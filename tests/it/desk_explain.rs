@@ -1,13 +1,13 @@
 //! What happened to an event, by any id; and how much waits.
 
 use hookyard::app::App;
-use hookyard::desk::Desk;
+use hookyard::desk::{Desk, EventStory};
 use hookyard::error::Result;
 use hookyard::pipeline::{Completion, Context, Handler, Json};
 use serde::de::IgnoredAny;
 
 use crate::desk_kit::{Yard, execute, keep, letter, order, processed, row_id};
-use crate::support::{TestApp, TestDatabase, both_databases, contract_event};
+use crate::support::{TestApp, TestDatabase, both_databases, contract_event, eventually};
 
 both_databases!(
     an_event_is_explained_with_what_followed_from_it,
@@ -112,23 +112,27 @@ async fn a_failed_event_is_explained_by_every_id_it_has(database: TestDatabase) 
     assert!(told.events[0].runs.is_empty());
 }
 
+/// Waits until so many repeats of `e1` are noted, which happens in passing.
+async fn with_repeats(desk: &Desk, count: usize) -> EventStory {
+    let mut story = desk.explain("e1").await.unwrap().events.remove(0);
+    let what = || "the repeats were not noted".to_owned();
+    eventually(what, async || {
+        story = desk.explain("e1").await.unwrap().events.remove(0);
+        story.repeats.len() == count
+    })
+    .await;
+    story
+}
+
 async fn repeats_are_explained(database: TestDatabase) {
     let yard = Yard::on(&database).await;
     for _ in 0..3 {
         assert_eq!(yard.app.push_as("m-1", &order("e1")).await.status, 200);
     }
-    for _ in 0..500 {
-        let told = yard.desk.explain("e1").await.unwrap();
-        // Noted in passing, so it may take a moment.
-        if told.events[0].repeats.len() == 2 {
-            assert_eq!(told.events[0].repeats[0].kind, "pubsub_redelivery");
-            let remark = "it came again 2 times and was not run again, because it had ended";
-            assert_eq!(told.events[0].remarks, [remark]);
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("the repeats were not noted");
+    let told = with_repeats(&yard.desk, 2).await;
+    assert_eq!(told.repeats[0].kind, "pubsub_redelivery");
+    let remark = "it came again 2 times and was not run again, because it had ended";
+    assert_eq!(told.remarks, [remark]);
 }
 
 async fn what_came_again_is_counted_by_deliveries_and_not_by_handlers(database: TestDatabase) {
@@ -138,22 +142,14 @@ async fn what_came_again_is_counted_by_deliveries_and_not_by_handlers(database: 
         assert_eq!(app.push_as(message, &event).await.status, 200);
     }
     let desk = Desk::new(database.store().await, Vec::new());
-    for _ in 0..500 {
-        let told = desk.explain("e1").await.unwrap();
-        let story = &told.events[0];
-        // Noted in passing, by each of the two handlers.
-        if story.repeats.len() == 6 {
-            let remark = "it came again 3 times and was not run again, because it had ended";
-            assert!(
-                story.remarks.iter().any(|it| it == remark),
-                "{:?}",
-                story.remarks
-            );
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("the repeats were not noted");
+    // By each of the two handlers.
+    let told = with_repeats(&desk, 6).await;
+    let remark = "it came again 3 times and was not run again, because it had ended";
+    assert!(
+        told.remarks.iter().any(|it| it == remark),
+        "{:?}",
+        told.remarks
+    );
 }
 
 async fn what_waits_is_shown_by_the_status(database: TestDatabase) {

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use hookyard::app::App;
 use hookyard::clock::SystemClock;
@@ -14,7 +13,7 @@ use hookyard::store::{Pool, Store};
 use serde::de::IgnoredAny;
 use sqlx::AssertSqlSafe;
 
-use crate::support::{TestApp, TestDatabase, event};
+use crate::support::{TestApp, TestDatabase, event, eventually};
 
 /// How [`Shipping`] fails.
 #[derive(Default)]
@@ -122,14 +121,14 @@ impl Yard {
 
     /// Waits until a redrive is over.
     pub(crate) async fn over(&self, id: &str) -> RedriveDetail {
-        for _ in 0..4000 {
-            let detail = self.desk.redrive_detail(id).await.unwrap();
-            if detail.redrive.state != "running" && !detail.redrive.in_hand {
-                return detail;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the redrive does not end");
+        let mut detail = self.desk.redrive_detail(id).await.unwrap();
+        let what = || "the redrive does not end".to_owned();
+        eventually(what, async || {
+            detail = self.desk.redrive_detail(id).await.unwrap();
+            detail.redrive.state != "running" && !detail.redrive.in_hand
+        })
+        .await;
+        detail
     }
 
     /// Redrives every open dead letter.

@@ -1,7 +1,6 @@
 //! The dead-letter subscription: what Pub/Sub gave up on is kept beside our own failures.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hookyard::brokers::{MemoryBroker, Message, Publisher, PubsubBroker, Subscriber};
 use hookyard::clock::{Deadline, SystemClock};
@@ -16,8 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::emulator::Emulator;
 use crate::support::{
-    Behaviour, DESK, Probe, TestApp, TestDatabase, both_databases, contract_event, eventually,
-    probe_event,
+    Behaviour, DESK, PATIENCE, Probe, TestApp, TestDatabase, both_databases, contract_event,
+    eventually, probe_event,
 };
 
 both_databases!(
@@ -95,7 +94,7 @@ impl Drain {
                 .collect(),
             ordering_key: None,
         };
-        let deadline = Deadline::after(&SystemClock::shared(), Duration::from_secs(5));
+        let deadline = Deadline::after(&SystemClock::shared(), PATIENCE);
         let published = self.broker.publish(TOPIC, message, &deadline).await;
         published.unwrap();
     }
@@ -107,7 +106,15 @@ impl Drain {
 
     /// Waits until so many messages have been kept or were kept already.
     async fn wait_for_kept(&self, count: u64) {
-        wait_until(|| self.count("kept") >= count).await;
+        let kept = || self.count("kept");
+        let what = || format!("{} kept of {count}", kept());
+        eventually(what, async || kept() >= count).await;
+    }
+
+    /// Waits until the database has refused something.
+    async fn wait_for_a_failure(&self) {
+        let what = || "nothing has failed".to_owned();
+        eventually(what, async || self.count("failed") >= 1).await;
     }
 
     async fn end(self) -> Vec<Letter> {
@@ -115,16 +122,6 @@ impl Drain {
         self.tasks.wait().await;
         letters(&self.store).await
     }
-}
-
-async fn wait_until(mut holds: impl FnMut() -> bool) {
-    for _ in 0..4000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("it did not come about within 20 s");
 }
 
 async fn letters(store: &Store) -> Vec<Letter> {
@@ -276,7 +273,7 @@ async fn nothing_is_acknowledged_while_the_database_cannot_keep_it(database: Tes
     let store = database.connect(SystemClock::shared());
     let drain = Drain::start(store.clone());
     drain.publish(BYTES, &[]).await;
-    wait_until(|| drain.count("failed") >= 1).await;
+    drain.wait_for_a_failure().await;
     assert_eq!(drain.count("kept"), 0);
 
     store.migrate().await.unwrap();
@@ -288,7 +285,7 @@ async fn nothing_is_acknowledged_while_the_database_cannot_keep_it(database: Tes
 async fn what_is_not_kept_when_the_service_stops_is_handed_back(database: TestDatabase) {
     let drain = Drain::start(database.connect(SystemClock::shared()));
     drain.publish(BYTES, &[]).await;
-    wait_until(|| drain.count("failed") >= 1).await;
+    drain.wait_for_a_failure().await;
 
     drain.stop.cancel();
     drain.tasks.wait().await;

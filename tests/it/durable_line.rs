@@ -3,10 +3,16 @@
 use hookyard::sandbox::CutAfter;
 use http::StatusCode;
 
-use crate::support::{TestApp, TestDatabase, contract_event, count};
+use crate::support::{TestApp, TestDatabase, contract_event, count, eventually};
 
 /// Messages to PostgreSQL that one event can take at most, its relay included.
 const MESSAGES: u64 = 30;
+
+/// Delivers until it is acknowledged.
+async fn taken(app: &TestApp, event: &str) {
+    let ok = async || app.push(event).await.status == StatusCode::OK;
+    eventually(|| "the event is not taken".to_owned(), ok).await;
+}
 
 /// Cuts the connection at one moment after the other, and delivers until it is acknowledged.
 async fn cut(after: CutAfter, moments: u64) {
@@ -25,12 +31,7 @@ async fn cut(after: CutAfter, moments: u64) {
         line.cut_once(after, moment);
         let event = contract_event(&format!("p8-{moment}"), "signed", "active");
         // Without an answer of PostgreSQL it is not known whether the claim or the end was kept.
-        let mut answers = Vec::new();
-        while answers.last() != Some(&StatusCode::OK) {
-            answers.push(app.push(&event).await.status);
-            assert!(answers.len() < 200, "{answers:?}");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+        taken(&app, &event).await;
         let expected = (usize::try_from(moment).unwrap() + 1) * 2;
         assert_eq!(
             app.effects().len(),
@@ -84,14 +85,6 @@ async fn x12_an_instance_cut_from_postgresql_hands_back_without_effect() {
     assert_eq!(app.upstream_requests(), 0);
 
     line.go_up();
-    let mut status = app.push(&event).await.status;
-    for _ in 0..100 {
-        if status == StatusCode::OK {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        status = app.push(&event).await.status;
-    }
-    assert_eq!(status, StatusCode::OK);
+    taken(&app, &event).await;
     assert_eq!(app.effects().len(), 2);
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::edge_server::{Edge, body_of, get_request, header_of, options, status};
+use crate::edge_server::{Edge, body_of, get_request, hasty, header_of, options, status};
+use crate::support::PATIENCE;
 
 #[tokio::test]
 async fn t1_without_a_token_the_answer_comes_before_the_body() {
@@ -121,7 +122,7 @@ async fn b18_no_content_type_is_a_reason_to_refuse() {
 
 #[tokio::test]
 async fn b19_a_head_that_does_not_get_on_is_cut_off() {
-    let edge = Edge::start().await;
+    let edge = Edge::with(hasty(), None).await;
     let beginnings = [
         "",
         "G",
@@ -141,7 +142,7 @@ async fn b19_a_head_that_does_not_get_on_is_cut_off() {
 
 #[tokio::test]
 async fn b19_a_slow_second_head_on_a_kept_connection_is_cut_off() {
-    let edge = Edge::start().await;
+    let edge = Edge::with(hasty(), None).await;
     let mut client = edge.connect().await;
     client.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(status(&client.one_answer().await), 200);
@@ -153,9 +154,8 @@ async fn b19_a_slow_second_head_on_a_kept_connection_is_cut_off() {
 
 #[tokio::test]
 async fn b19_an_idle_connection_outlives_the_head_timeout_but_not_the_idle_timeout() {
-    let mut patience = options();
-    patience.header_timeout = Duration::from_millis(100);
-    patience.idle_timeout = Duration::from_secs(2);
+    let mut patience = hasty();
+    patience.idle_timeout = Duration::from_secs(6);
     let edge = Edge::with(patience.clone(), None).await;
     let mut client = edge.connect().await;
     let request = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -173,7 +173,7 @@ async fn b19_an_idle_connection_outlives_the_head_timeout_but_not_the_idle_timeo
 
 #[tokio::test]
 async fn b19_a_body_that_does_not_get_on_is_a_408() {
-    let edge = Edge::start().await;
+    let edge = Edge::with(hasty(), None).await;
     let mut client = edge.connect().await;
     client
         .send(edge.push("content-length: 100\r\n", "{\"a\":"))
@@ -382,7 +382,7 @@ async fn b20_a_flood_of_http_2_resets_ends_that_connection_only() {
     client.send(bytes).await;
     let mut answer = Vec::new();
     let read = tokio::io::AsyncReadExt::read_to_end(&mut client.0, &mut answer);
-    let ended = tokio::time::timeout(Duration::from_secs(10), read).await;
+    let ended = tokio::time::timeout(PATIENCE, read).await;
 
     assert!(ended.is_ok(), "the connection must be ended");
     assert!(edge.seen.slow.load(Ordering::SeqCst) < 1000);

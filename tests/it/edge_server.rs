@@ -22,13 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::oidc_issuer::Issuer;
+use crate::support::PATIENCE;
 
 /// Small, so that a test need not send much to pass it.
 pub(crate) const LIMIT: usize = 1024 * 1024;
-pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Longer than anything here should take, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Edge {
     pub(crate) address: SocketAddr,
@@ -49,13 +46,22 @@ pub(crate) struct Seen {
     pub(crate) release: Notify,
 }
 
+/// Of an edge that waits for its clients longer than anything here takes, even on a busy machine.
 pub(crate) fn options() -> EdgeOptions {
     EdgeOptions {
-        header_timeout: HEADER_TIMEOUT,
-        idle_timeout: Duration::from_secs(60),
+        header_timeout: PATIENCE,
+        idle_timeout: PATIENCE,
         max_connections: 1000,
         max_head_bytes: 64 * 1024,
-        grace: Duration::from_secs(10),
+        grace: PATIENCE,
+    }
+}
+
+/// Of an edge that a client may keep waiting for a second.
+pub(crate) fn hasty() -> EdgeOptions {
+    EdgeOptions {
+        header_timeout: Duration::from_secs(1),
+        ..options()
     }
 }
 
@@ -78,6 +84,8 @@ pub(crate) fn server_config(admin_token: Option<&str>) -> ServerConfig {
 struct Door {
     issuer: Arc<hookyard::ingress::OidcVerifier>,
     seen: Arc<Seen>,
+    /// How long a body may take.
+    wait: Duration,
 }
 
 /// As the real door: token, then headers, then body.
@@ -97,7 +105,7 @@ async fn accept(door: &Door, request: Request) -> Result<usize, Response> {
     let verdict = door.issuer.verify(token).await;
     verdict.map_err(|error| error.into_response())?;
     refuse_encoding(&head.headers).map_err(|error| error.into_response())?;
-    let body = read_body(body, LIMIT, Duration::from_secs(1)).await;
+    let body = read_body(body, LIMIT, door.wait).await;
     if body.is_err() {
         door.seen.broken.fetch_add(1, Ordering::SeqCst);
     }
@@ -127,6 +135,7 @@ impl Edge {
         let door = Arc::new(Door {
             issuer: issuer.verifier.clone(),
             seen: seen.clone(),
+            wait: options.header_timeout,
         });
         let (verifier, stopping) = (issuer.verifier.clone(), shutdown.clone());
         let state = ApiState {

@@ -5,7 +5,7 @@
 //! each test process starts its own. Where there is none, tests say so and pass, but with `CI=true`
 //! they fail.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -15,6 +15,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hookyard::config::{BusConfig, BusType};
 use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, Port};
 
 /// Where Debian's and Google's packages put it.
 const PLACES: &[&str] = &[
@@ -104,7 +106,7 @@ impl Emulator {
             .unwrap();
     }
 
-    /// Takes messages from a pull subscription until there are `count`, for at most 20 s.
+    /// Takes messages from a pull subscription until there are `count`, or for a long time.
     pub(crate) async fn pull(&self, subscription: &str, count: usize) -> Vec<Received> {
         let path = format!("projects/{}/subscriptions/{subscription}", self.project);
         let mut received = Vec::new();
@@ -130,9 +132,7 @@ impl Emulator {
                 received.extend(messages.iter().map(|m| Received::of(&m["message"])));
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), collect)
-            .await
-            .ok();
+        tokio::time::timeout(PATIENCE, collect).await.ok();
         received
     }
 
@@ -198,28 +198,24 @@ fn program() -> Option<PathBuf> {
 
 /// Starts an emulator that ends with this process: it hangs on a pipe that closes then.
 fn start(program: &Path) -> Option<String> {
-    let (port, iam_port) = (free_port(), free_port());
+    let (port, iam_port) = (Port::hold(), Port::hold());
     let script = r#""$0" --host=127.0.0.1 --port="$1" --iam_port="$2" >/dev/null 2>&1 </dev/null & read -r _; kill $!"#;
     let mut child = Command::new("sh")
         .args(["-c", script])
         .arg(program)
-        .args([port.to_string(), iam_port.to_string()])
+        .args([port.number.to_string(), iam_port.number.to_string()])
         .stdin(Stdio::piped())
         .spawn()
         .ok()?;
     // Never closed by us: the pipe has to live as long as the process.
     std::mem::forget(child.stdin.take());
-    let address: SocketAddr = ([127, 0, 0, 1], port).into();
-    for _ in 0..300 {
+    let address: SocketAddr = ([127, 0, 0, 1], port.number).into();
+    std::mem::forget((port, iam_port));
+    for _ in 0..600 {
         if std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok() {
             return Some(address.to_string());
         }
         std::thread::sleep(Duration::from_millis(100)); // a JVM takes its time
     }
     None
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -1,14 +1,12 @@
 //! Row S4 over HTTP, and with the service and the command line as they are run.
 
-use std::time::Duration;
-
 use hookyard::sandbox::{ADMIN_TOKEN, loopback_client};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::admin_access::{Operator, operator};
 use crate::support::{
-    Behaviour, Probe, TestApp, TestDatabase, Town, both_databases, customer_event, event,
+    Behaviour, PATIENCE, Probe, TestApp, TestDatabase, Town, both_databases, customer_event, event,
     probe_event,
 };
 
@@ -138,7 +136,7 @@ async fn s4_a_running_service_erases_and_nothing_comes_back(database: TestDataba
     town.wait_for_published(1).await;
     town.wait_until_relayed().await;
 
-    let client = loopback_client(Duration::from_secs(30)).unwrap();
+    let client = loopback_client(PATIENCE).unwrap();
     let url = format!("http://{}/erasures", service.address);
     let body = json!({"reason": "asked to be forgotten", "subject": PERSON}).to_string();
     let answer = client.post(&url).bearer_auth(ADMIN_TOKEN).body(body);

@@ -18,6 +18,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
+use crate::support::PATIENCE;
+
 pub(crate) const AUDIENCE: &str = "https://hookyard.example/push";
 pub(crate) const ACCOUNT: &str = "pusher@project.iam.gserviceaccount.com";
 pub(crate) const ISSUER: &str = "https://accounts.google.com";
@@ -141,7 +143,17 @@ impl Issuer {
         Self::answering(Answer::keys(&[jwk("k0", key(0))])).await
     }
 
+    /// Is waited for as long as anything may take, unless it is known to hang.
     pub(crate) async fn answering(answer: Answer) -> Self {
+        let wait = match answer.then_hang {
+            true => Duration::from_secs(2),
+            false => PATIENCE,
+        };
+        Self::waited_for(answer, wait).await
+    }
+
+    /// An issuer whose answers are waited for so long.
+    pub(crate) async fn waited_for(answer: Answer, wait: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
         let answer = Arc::new(Mutex::new(answer));
@@ -153,7 +165,7 @@ impl Issuer {
             &config(&url, PushAuthMode::Verify),
             clock.clone(),
             metrics.clone(),
-            Duration::from_millis(500),
+            wait,
         );
         let issuer = Self {
             clock,

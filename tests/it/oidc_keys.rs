@@ -63,7 +63,8 @@ async fn t11_a_flood_of_unknown_kids_causes_one_fetch_per_cool_down() {
 
 #[tokio::test]
 async fn t11_a_good_token_does_not_wait_for_a_fetch_a_bad_one_started() {
-    let issuer = Arc::new(Issuer::start().await);
+    let keys = Answer::keys(&[jwk("k0", key(0))]);
+    let issuer = Arc::new(Issuer::waited_for(keys, Duration::from_secs(2)).await);
     let good = issuer.token();
     assert_eq!(issuer.status(&good).await, 200);
     issuer.now_answers(Answer::hanging_after(""));

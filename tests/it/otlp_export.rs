@@ -15,7 +15,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::otlp_collector::{Collector, attribute};
 use crate::otlp_traces::Kept;
-use crate::support::{TestApp, contract_event};
+use crate::support::{TestApp, contract_event, eventually};
 
 fn config(endpoint: String, protocol: OtlpProtocol) -> OtlpConfig {
     OtlpConfig {
@@ -69,9 +69,8 @@ impl Alone {
     }
 
     async fn wait_for(&self, outcome: &str, spans: u64) {
-        while self.counted(outcome) < spans {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let what = || format!("{} of {spans} {outcome}", self.counted(outcome));
+        eventually(what, async || self.counted(outcome) >= spans).await;
     }
 
     async fn end(&self) {
@@ -106,6 +105,7 @@ async fn the_resource_says_which_cloud_run_instance_it_is() {
     });
 
     alone.record("a");
+    alone.wait_for("exported", 1).await;
     alone.end().await;
 
     let (_, resource) = collector.first();
@@ -132,6 +132,7 @@ async fn a_service_elsewhere_does_not_say_that_it_is_on_cloud_run() {
     let alone = Alone::new(&config(collector.url(), OtlpProtocol::Http));
 
     alone.record("a");
+    alone.wait_for("exported", 1).await;
     alone.end().await;
 
     let (_, resource) = collector.first();
@@ -201,6 +202,7 @@ async fn a_refusal_that_may_pass_is_tried_again_and_another_is_not() {
     let before = collector.refused();
     collector.refuse(&[StatusCode::BAD_REQUEST]);
     alone.record("hopeless");
+    alone.wait_for("failed", 1).await;
     alone.end().await;
     assert_eq!(collector.refused() - before, 1);
     assert_eq!(alone.counted("failed"), 1);

@@ -3,7 +3,6 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use hookyard::config::{LogConfig, LogFormat};
 use hookyard::event::TraceContext;
@@ -16,7 +15,9 @@ use wiremock::matchers::{body_string_contains, method};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::otlp_collector::{Collector, attribute, hex};
-use crate::support::{Behaviour, Probe, TestApp, contract_event, probe_event};
+use crate::support::{
+    Behaviour, PATIENCE, Probe, TestApp, contract_event, eventually, probe_event,
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PUBLISHER: &str = "00f067aa0ba902b7";
@@ -95,6 +96,13 @@ fn exporting_to(collector: &Collector) -> crate::support::Builder {
     TestApp::builder().variable("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
 }
 
+/// Waits until so many spans are there: a service that ends does not wait long for its collector.
+async fn arrived(collector: &Collector, spans: usize) {
+    let now = || collector.spans().len();
+    let what = || format!("{} of {spans} spans have arrived", now());
+    eventually(what, async || now() >= spans).await;
+}
+
 fn assert_is(span: &Span, kind: SpanKind, below: &str) {
     assert_eq!(hex(&span.trace_id), TRACE, "{}", span.name);
     assert_eq!(span.kind(), kind, "{}", span.name);
@@ -120,6 +128,7 @@ async fn one_trace_from_push_to_publication(protocol: &'static str) {
     let answer = app.push_message(event.as_bytes(), &[traceparent(1)]).await;
     assert_eq!(answer.status, StatusCode::OK);
     let events = app.events();
+    arrived(&collector, 8).await;
     app.running.shutdown().await;
 
     // Parents: publisher → push → handler → upstreams and publication.
@@ -257,6 +266,7 @@ async fn the_sampler_decides_where_the_publisher_has_not() {
         .await;
     app.push(&of_hasura("undecided", &undecided)).await;
     app.push(&of_hasura("decided", &decided)).await;
+    arrived(&collector, 1).await;
     app.running.shutdown().await;
 
     let spans = collector.spans();
@@ -282,6 +292,7 @@ async fn a_failure_shows_in_every_span_above_it() {
     let event = probe_event("hopeless");
     let answer = app.push_message(event.as_bytes(), &request).await;
     assert_eq!(answer.status, StatusCode::OK);
+    arrived(&collector, 3).await;
     app.running.shutdown().await;
 
     let handler = collector.span("handle probe");
@@ -314,7 +325,7 @@ async fn the_requests_own_trace_is_linked_when_the_message_has_another() {
         },
     });
 
-    let client = hookyard::sandbox::loopback_client(Duration::from_secs(10)).unwrap();
+    let client = hookyard::sandbox::loopback_client(PATIENCE).unwrap();
     let request = client
         .post(app.url("/push"))
         .bearer_auth(app.sandbox.token());
@@ -323,6 +334,7 @@ async fn the_requests_own_trace_is_linked_when_the_message_has_another() {
         .header("traceparent", other)
         .body(envelope.to_string());
     assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    arrived(&collector, 1).await;
     app.running.shutdown().await;
 
     let push = collector.span("process push");

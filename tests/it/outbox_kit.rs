@@ -16,6 +16,8 @@ use hookyard::store::{Pool, Store};
 use hookyard::telemetry::Metrics;
 use tokio::sync::Semaphore;
 
+use crate::support::PATIENCE;
+
 /// A row under this id, with its key as the event's subject.
 pub(crate) fn row(id: &str, key: Option<&str>) -> OutboxRow {
     OutboxRow {
@@ -160,7 +162,7 @@ impl Journal {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        let in_time = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        let in_time = tokio::time::timeout(PATIENCE, waiting).await;
         assert!(in_time.is_ok(), "{} have arrived", self.ids().len());
     }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::outbox_kit::{Journal, commit, ids_in_state, relay, row};
-use crate::support::{TestDatabase, both_databases};
+use crate::support::{PATIENCE, TestDatabase, both_databases};
 
 both_databases!(
     x7_order_is_kept_however_commits_and_kills_fall,
@@ -186,7 +186,7 @@ async fn a_row_whose_id_was_drawn_early_and_committed_late_is_not_overtaken(
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        let waits = tokio::time::timeout(Duration::from_secs(20), waits).await;
+        let waits = tokio::time::timeout(PATIENCE, waits).await;
         assert!(waits.is_ok(), "the second writer waits for nobody");
     }
     relay(&store, &broker, &shared).drain().await.unwrap();

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::emulator::Emulator;
 use crate::oidc_issuer::{ACCOUNT, AUDIENCE, Issuer};
+use crate::support::eventually;
 
 #[derive(Deserialize)]
 struct Parcel {
@@ -145,6 +146,13 @@ impl World {
     fn answers(&self) -> Vec<u16> {
         self.answers.lock().unwrap().clone()
     }
+
+    /// Waits for so many answers: the last one may still be on its way when what it answers for
+    /// has arrived downstream.
+    async fn wait_for_answers(&self, count: usize) {
+        let what = || format!("{:?}", self.answers());
+        eventually(what, async || self.answers().len() >= count).await;
+    }
 }
 
 fn config(emulator: &Emulator, issuer: &Issuer) -> Config {
@@ -208,6 +216,7 @@ async fn an_event_ends_as_an_event_on_the_downstream_topic() {
     let attributes = &downstream[0].attributes;
     assert_eq!(attributes["ce-type"], "parcel.sent");
     assert_eq!(attributes["ce-causationid"], "e1");
+    world.wait_for_answers(1).await;
     assert_eq!(world.answers(), [200]);
     world.service.shutdown().await;
 }
@@ -225,11 +234,10 @@ async fn an_event_that_failed_for_a_while_is_delivered_again_and_leaves_one_even
     let downstream = world.emulator.pull("downstream", 1).await;
 
     assert_eq!(downstream.len(), 1);
-    // The answer to the third push may still be on its way when the event is read.
-    world.service.shutdown().await;
+    world.wait_for_answers(3).await;
+    assert_eq!(world.answers(), [503, 503, 200]);
     assert_eq!(world.tries.load(Ordering::SeqCst), 3);
-    let answers = world.answers.lock().unwrap().clone();
-    assert_eq!(answers[..2], [503, 503]);
+    world.service.shutdown().await;
 }
 
 #[tokio::test]
@@ -254,6 +262,7 @@ async fn an_event_that_can_never_be_handled_is_a_dead_letter_with_its_bytes() {
     assert_eq!(attributes["hookyard-error-code"], "no_such_address");
     assert_eq!(attributes["hookyard-handler"], "send_parcel");
     assert_eq!(attributes["hookyard-event-id"], "e1");
+    world.wait_for_answers(1).await;
     assert_eq!(world.answers(), [200]);
     world.service.shutdown().await;
 }

@@ -8,6 +8,7 @@ use hookyard::clock::{Clock, Deadline, SystemClock};
 use hookyard::error::Class;
 
 use crate::emulator::Emulator;
+use crate::support::PATIENCE;
 
 fn message(key: Option<&str>) -> Message {
     Message {
@@ -31,15 +32,13 @@ async fn w10_a_missing_topic_is_our_fault_and_no_messages() {
         .unwrap();
 
     let error = broker
-        .publish("events", message(None), &within(Duration::from_secs(20)))
+        .publish("events", message(None), &within(PATIENCE))
         .await
         .unwrap_err();
 
     assert_eq!(error.code().as_str(), "topic_not_found");
     assert_eq!(error.class(), Class::Transient);
-    let checked = broker
-        .check("events", &within(Duration::from_secs(20)))
-        .await;
+    let checked = broker.check("events", &within(PATIENCE)).await;
     assert_eq!(checked.unwrap_err().code().as_str(), "topic_not_found");
 }
 
@@ -52,7 +51,7 @@ async fn a_topic_without_a_subscription_is_noticed() {
     emulator.create_bare_topic("dead").await;
     let bus = emulator.bus("events", "dead");
     let broker = PubsubBroker::connect(&bus).await.unwrap();
-    let deadline = within(Duration::from_secs(20));
+    let deadline = within(PATIENCE);
 
     assert_eq!(broker.is_unread("events", &deadline).await, Some(false));
     assert_eq!(broker.is_unread("dead", &deadline).await, Some(true));
@@ -66,7 +65,7 @@ async fn a_key_that_failed_goes_on_once_the_topic_is_there() {
     let broker = PubsubBroker::connect(&emulator.bus("events", "dead"))
         .await
         .unwrap();
-    let deadline = within(Duration::from_secs(20));
+    let deadline = within(PATIENCE);
     let key = Some("contract-1");
     broker
         .publish("events", message(key), &deadline)
@@ -92,11 +91,7 @@ async fn nobody_there_is_transient_and_told_quickly() {
     let broker = PubsubBroker::connect(&config).await.unwrap();
 
     let error = broker
-        .publish(
-            "events",
-            message(Some("k")),
-            &within(Duration::from_secs(20)),
-        )
+        .publish("events", message(Some("k")), &within(PATIENCE))
         .await
         .unwrap_err();
 
@@ -130,7 +125,7 @@ async fn a_broker_that_never_answers_is_left_at_the_deadline() {
     assert_eq!(error.code().as_str(), "out_of_time");
     assert_eq!(error.class(), Class::Transient);
     let took = SystemClock.monotonic() - started;
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < PATIENCE / 2, "{took:?}");
     drop(listener);
 }
 
@@ -143,24 +138,15 @@ async fn a_single_message_is_not_held_back_for_a_batch() {
     let broker = PubsubBroker::connect(&emulator.bus("events", "dead"))
         .await
         .unwrap();
-    let deadline = within(Duration::from_secs(60));
-    let mut took = Vec::new();
-    for _ in 0..200 {
+    let deadline = within(PATIENCE);
+
+    // The library's own default holds every message for 10 ms. That one was quicker shows that they
+    // are not held, however slow the machine makes the others.
+    let mut quickest = Duration::MAX;
+    while quickest >= Duration::from_millis(10) {
         let started = SystemClock.monotonic();
-        broker
-            .publish("events", message(Some("contract-1")), &deadline)
-            .await
-            .unwrap();
-        took.push(SystemClock.monotonic() - started);
+        let published = broker.publish("events", message(Some("contract-1")), &deadline);
+        assert!(published.await.is_ok(), "the quickest took {quickest:?}");
+        quickest = quickest.min(SystemClock.monotonic() - started);
     }
-
-    took.sort();
-
-    // The library's own default holds a message for 10 ms.
-    let median = took[100];
-    assert!(median < Duration::from_millis(10), "{median:?}");
-    eprintln!(
-        "publish to the emulator: median {median:?}, p95 {:?}",
-        took[190]
-    );
 }

@@ -7,6 +7,8 @@ use hookyard::sandbox::{Did, Fault, Sandbox, loopback_client};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
+use crate::support::PATIENCE;
+
 /// Half an hour, for which Chargebee remembers a key.
 const WINDOW: Duration = Duration::from_secs(30 * 60);
 
@@ -22,7 +24,7 @@ impl Site {
 
     fn over(sandbox: Sandbox) -> Self {
         sandbox.chargebee().seed_subscription("sub_1");
-        let client = loopback_client(Duration::from_secs(5)).unwrap();
+        let client = loopback_client(PATIENCE).unwrap();
         Self { sandbox, client }
     }
 

@@ -50,12 +50,10 @@ impl Shell {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
+        // It may have ended without reading anything.
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).ok();
+        drop(stdin);
         child.wait_with_output().unwrap()
     }
 

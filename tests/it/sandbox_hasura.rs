@@ -1,15 +1,15 @@
 //! The sandbox's Hasura: HTTP 200 whatever happens, rows that stay, the service's own operations.
 
-use std::time::Duration;
-
 use hookyard::sandbox::{Did, Sandbox, loopback_client};
 use serde_json::{Value, json};
+
+use crate::support::PATIENCE;
 
 const BY_ID: &str = include_str!("../../graphql/contract_by_id.graphql");
 const LINK: &str = include_str!("../../graphql/link_subscription.graphql");
 
 async fn ask(sandbox: &Sandbox, secret: &str, query: &str, variables: Value) -> Value {
-    let client = loopback_client(Duration::from_secs(5)).unwrap();
+    let client = loopback_client(PATIENCE).unwrap();
     let url = &sandbox.variables()["HASURA_GRAPHQL_URL"];
     let body = json!({"query": query, "variables": variables});
     let request = client

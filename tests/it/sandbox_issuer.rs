@@ -1,14 +1,14 @@
 //! The sandbox's token issuer: its tokens are what a verifier expects of Google's.
 
-use std::time::Duration;
-
 use hookyard::sandbox::{AUDIENCE, Fault, SERVICE_ACCOUNT, Sandbox, loopback_client};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
 
+use crate::support::PATIENCE;
+
 async fn get(url: &str) -> reqwest::Response {
-    let client = loopback_client(Duration::from_secs(5)).unwrap();
+    let client = loopback_client(PATIENCE).unwrap();
     client.get(url).send().await.unwrap()
 }
 
@@ -43,7 +43,7 @@ async fn tokens_verify_against_the_published_keys() {
 #[tokio::test]
 async fn a_token_for_another_audience_can_be_asked_for_over_http() {
     let sandbox = Sandbox::builder().start().await.unwrap();
-    let client = loopback_client(Duration::from_secs(5)).unwrap();
+    let client = loopback_client(PATIENCE).unwrap();
 
     let url = format!("{}/token?audience=other&email=a%40b.example", sandbox.url());
     let token = client.post(url).send().await.unwrap().text().await.unwrap();

@@ -292,6 +292,12 @@ async fn rows_are_found_and_marked_by_index(database: TestDatabase) {
     )
     .await;
     if database.is_postgres() {
+        // Or the server might find out meanwhile that a table is still so small that it is best
+        // read from end to end.
+        for table in ["events", "inbox"] {
+            let alone = format!("ALTER TABLE {table} SET (autovacuum_enabled = off)");
+            crate::support::execute(&store, &alone).await;
+        }
         execute(&store, "VACUUM ANALYZE events").await;
     }
     let outcomes = |row: Arc<DueEvent>| async move {

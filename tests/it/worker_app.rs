@@ -10,6 +10,7 @@ use hookyard::store::Store;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use crate::support::hands::until;
 use crate::support::rows::{EventRow, count, row_state, uuid};
 use crate::support::{Builder, TestApp, TestDatabase, both_databases};
 
@@ -91,16 +92,6 @@ async fn push_thing(app: &TestApp, id: &str) -> StatusCode {
         attribute("ce-specversion", "1.0"),
     ];
     app.push_message(br#"{"n":7}"#, &attributes).await.status
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..4000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    panic!("never: {what}");
 }
 
 async fn all_done(store: &Store) {

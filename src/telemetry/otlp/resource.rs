@@ -12,7 +12,7 @@ use super::span::key_value;
 use crate::config::{LogConfig, OtlpConfig};
 
 /// How long the metadata server may take; it is on the same machine.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_METADATA_BYTES: u64 = 1024;
 
 /// Attributes of the resource, each name once; a later one of the same name wins.

@@ -172,13 +172,9 @@ impl TestApp {
     }
 
     pub(crate) async fn wait_until_ready(&self) {
-        for _ in 0..2000 {
-            if self.get("/ready").await.status == StatusCode::OK {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("the service did not become ready");
+        let what = || "the service did not become ready".to_owned();
+        let ready = async || self.get("/ready").await.status == StatusCode::OK;
+        eventually(what, ready).await;
     }
 
     /// Pushes an event as Pub/Sub would, under a fresh message id.
@@ -303,30 +299,16 @@ impl TestApp {
 
     /// Waits until so many pushes have been received and not been answered.
     pub(crate) async fn wait_for_in_flight(&self, count: usize) {
-        for _ in 0..4000 {
-            if self.running.app().in_flight() >= count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!(
-            "only {} pushes are in flight",
-            self.running.app().in_flight()
-        );
+        let now = || self.running.app().in_flight();
+        let what = || format!("only {} pushes are in flight", now());
+        eventually(what, async || now() >= count).await;
     }
 
     /// Waits until no more than so many pushes are being worked on.
     pub(crate) async fn wait_for_in_flight_at_most(&self, count: usize) {
-        for _ in 0..4000 {
-            if self.running.app().in_flight() <= count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!(
-            "{} pushes are still in flight",
-            self.running.app().in_flight()
-        );
+        let now = || self.running.app().in_flight();
+        let what = || format!("{} pushes are still in flight", now());
+        eventually(what, async || now() <= count).await;
     }
 
     pub(crate) fn chargebee_contract_id(&self, subscription: &str) -> Option<String> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::TestDatabase;
+use super::{Port, TestDatabase};
 
 /// Where distributions keep the server's programs, out of PATH.
 const PLACES: &[&str] = &[
@@ -12,11 +12,11 @@ const PLACES: &[&str] = &[
     "/usr/local/pgsql",
 ];
 
-/// A cluster on a free port, gone with its folder when dropped.
+/// A cluster on a port of its own, gone with its folder when dropped.
 pub(crate) struct Cluster {
     programs: PathBuf,
     folder: tempfile::TempDir,
-    port: u16,
+    port: Port,
 }
 
 impl Cluster {
@@ -34,13 +34,10 @@ impl Cluster {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
         let cluster = Self {
             programs,
             folder,
-            port,
+            port: Port::hold(),
         };
         if is_root() {
             let mut owner = Command::new("chown");
@@ -59,7 +56,10 @@ impl Cluster {
 
     /// Makes a database in it.
     pub(crate) async fn database(&self) -> TestDatabase {
-        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.port);
+        let url = format!(
+            "postgres://postgres@127.0.0.1:{}/postgres",
+            self.port.number
+        );
         TestDatabase::postgres_at(&url).await
     }
 
@@ -72,12 +72,14 @@ impl Cluster {
     pub(crate) fn up(&self) {
         let options = format!(
             "-c listen_addresses=127.0.0.1 -p {} -c unix_socket_directories={}",
-            self.port,
+            self.port.number,
             self.folder.path().display()
         );
         let log = self.folder.path().join("log").display().to_string();
         let data = self.data();
-        let arguments = ["start", "-w", "-D", &data, "-l", &log, "-o", &options];
+        let arguments = [
+            "start", "-w", "-t", "120", "-D", &data, "-l", &log, "-o", &options,
+        ];
         assert!(self.run("pg_ctl", &arguments), "PostgreSQL did not start");
     }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::rows::count;
+use super::{PATIENCE, eventually};
 
 pub(crate) type Behaviour = dyn Fn(Arc<DueEvent>) -> BoxFuture<'static, Settled> + Send + Sync;
 
@@ -111,14 +112,8 @@ pub(crate) fn ran(journal: &Journal) -> Vec<String> {
 }
 
 /// Waits until something holds, a long time at most.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..4000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never: {what}");
+pub(crate) async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    eventually(|| format!("never: {what}"), holds).await;
 }
 
 pub(crate) async fn left(store: &Store) -> i64 {
@@ -151,7 +146,7 @@ impl Running {
 
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        let ended = tokio::time::timeout(Duration::from_secs(20), self.tasks.wait());
+        let ended = tokio::time::timeout(PATIENCE, self.tasks.wait());
         ended.await.expect("the worker does not end");
     }
 }

@@ -3,17 +3,18 @@
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hookyard::error::BoxError;
 use hookyard::sandbox::{Did, Fault, Hold, Sandbox, loopback_client};
 use http::StatusCode;
+use serde_json::Value;
+use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
-use super::Answer;
+use super::{Answer, PATIENCE, eventually};
 
 /// `hookyard serve` beside a sandbox.
 pub(crate) struct Process {
@@ -22,6 +23,25 @@ pub(crate) struct Process {
     pid: u32,
     address: SocketAddr,
     client: reqwest::Client,
+    _log: NamedTempFile,
+}
+
+/// Waits until a service that was told to take any port says in its log which one it has.
+pub(crate) async fn listening(log: &NamedTempFile, child: &mut Child) -> SocketAddr {
+    let mut address = None;
+    let text = || std::fs::read_to_string(log.path()).unwrap();
+    let what = || format!("the process does not listen: {}", text());
+    eventually(what, async || {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none(), "it ended at its start: {}", text());
+        let said = text();
+        let line = said.lines().find(|line| line.contains("listening\""));
+        let line: Option<Value> = line.and_then(|line| serde_json::from_str(line).ok());
+        address = line.map(|line| line["address"].as_str().unwrap().parse().unwrap());
+        address.is_some()
+    })
+    .await;
+    address.unwrap()
 }
 
 impl Process {
@@ -36,50 +56,42 @@ impl Process {
     }
 
     async fn beside(sandbox: Arc<Sandbox>, variables: &[(&str, &str)]) -> Self {
-        // Bound and let go again: the process needs to be told a port, and the kernel does not
-        // give this one to anybody else for a while.
-        let address = {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap()
-        };
-        let child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
+        let log = NamedTempFile::new().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hookyard"))
             .arg("serve")
             .env_clear()
             .envs(sandbox.variables())
-            .env("PORT", address.port().to_string())
+            .env("PORT", "0")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(log.reopen().unwrap())
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let pid = child.id().unwrap();
-        let client = loopback_client(Duration::from_secs(30)).unwrap();
+        let address = listening(&log, &mut child).await;
+        let client = loopback_client(PATIENCE).unwrap();
         let process = Self {
             sandbox,
             child: Mutex::new(child),
             pid,
             address,
             client,
+            _log: log,
         };
         process.wait_until_ready().await;
         process
     }
 
     async fn wait_until_ready(&self) {
-        for _ in 0..4000 {
-            let ready = self
-                .client
-                .get(format!("http://{}/ready", self.address))
-                .send()
-                .await;
-            if ready.is_ok_and(|answer| answer.status() == StatusCode::OK) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("the process did not become ready");
+        let url = format!("http://{}/ready", self.address);
+        let what = || "the process did not become ready".to_owned();
+        eventually(what, async || {
+            let ready = self.client.get(&url).send().await;
+            ready.is_ok_and(|answer| answer.status() == StatusCode::OK)
+        })
+        .await;
     }
 
     /// Pushes an event; fails when the connection is refused or cut.
@@ -113,19 +125,17 @@ impl Process {
 
     /// Waits until no new connection is taken.
     pub(crate) async fn wait_until_closed(&self) {
-        for _ in 0..4000 {
-            if tokio::net::TcpStream::connect(self.address).await.is_err() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("the process still takes connections");
+        let what = || "the process still takes connections".to_owned();
+        eventually(what, async || {
+            tokio::net::TcpStream::connect(self.address).await.is_err()
+        })
+        .await;
     }
 
     /// Waits until the process has ended.
     pub(crate) async fn wait(&self) -> ExitStatus {
         let mut child = self.child.lock().await;
-        tokio::time::timeout(Duration::from_secs(30), child.wait())
+        tokio::time::timeout(PATIENCE, child.wait())
             .await
             .unwrap()
             .unwrap()

@@ -15,8 +15,8 @@ use super::app::Went;
 /// What processes are to outlive takes one second here.
 pub(crate) const LEASE: Duration = Duration::from_millis(1000);
 
-/// How long anything may take that has to come.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take that has to come, even on a machine that is busy with other things.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sandbox, a database, and the means to start services between them.
 pub(crate) struct Town {
@@ -178,10 +178,7 @@ pub(crate) async fn count(store: &Store, sql: &'static str) -> i64 {
 }
 
 /// Waits for what has to come.
-pub(crate) async fn eventually<F: Future<Output = bool>>(
-    what: impl Fn() -> String,
-    mut holds: impl FnMut() -> F,
-) {
+pub(crate) async fn eventually(what: impl Fn() -> String, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
