@@ -42,7 +42,7 @@ section() { printf '\n%s\n' "$*"; }
 free_port() {
   local port
   while :; do
-    port=$((20000 + RANDOM % 20000))
+    port=$((20000 + RANDOM % 12000)) # the kernel gives away those from 32768 on
     (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
   done
   printf '%s' "$port"
@@ -57,7 +57,7 @@ answers() { [[ $(status "${@:2}") == "$1" ]]; }
 has_no() { ! grep -q -- "$1" "$2"; }
 answers_soon() { # answers_soon STATUS PATH
   local _
-  for _ in {1..100}; do
+  for _ in {1..600}; do
     if answers "$@"; then return 0; fi
     sleep 0.1
   done

@@ -64,6 +64,7 @@ free_port() {
 if [[ $once == yes ]]; then
   # Nobody will look for it at the usual place.
   port=${PORT:-$(free_port)} sandbox_port=${SANDBOX_PORT:-$(free_port)}
+  while [[ $sandbox_port == "$port" ]]; do sandbox_port=$(free_port); done
 else
   port=${PORT:-8080} sandbox_port=${SANDBOX_PORT:-8090}
 fi
@@ -181,7 +182,7 @@ create "subscriptions/$NAME-events-local" "{\"topic\":\"$(topic "$NAME-events")\
 
 "$target/debug/examples/stand_ins" "127.0.0.1:$sandbox_port" "127.0.0.1:$port" "$work/env" >"$work/stand-ins.log" 2>&1 &
 pids+=("$!")
-wait_for 20 'the stand-ins did not start' test -s "$work/env"
+wait_for 60 'the stand-ins did not start' test -s "$work/env"
 cat >>"$work/env" <<ENV
 PORT=$port
 EVENT_BUS_TYPE=pubsub
@@ -218,7 +219,7 @@ fi
 rm "$work/env.all"
 # shellcheck disable=SC2329  # called by wait_for
 ready() { [[ $(curl --silent --max-time 2 --output /dev/null --write-out '%{http_code}' "http://127.0.0.1:$port/ready") == 200 ]]; }
-wait_for 30 'the service is not ready' ready
+wait_for 60 'the service is not ready' ready
 
 # --- a sample -----------------------------------------------------------------------------------
 
@@ -239,7 +240,7 @@ status=$(curl --silent --output /dev/null --write-out '%{http_code}' --request P
 say 'a push without a token is refused'
 publish
 say "published $sample to $trigger"
-wait_for 30 'the service did not process the sample' said 'done'
+wait_for 60 'the service did not process the sample' said 'done'
 say "processed: $(line_of 'done' | jq --raw-output '"\(.["event.type"]) by \(.["handler.name"]) in \(.duration_ms) ms"')"
 
 pulled=''
@@ -249,11 +250,11 @@ downstream() {
     jq --compact-output --arg id "$id" '.receivedMessages[]? | select(.message.attributes | tojson | contains($id))')
   [[ -n $pulled ]]
 }
-wait_for 20 'no downstream event was published' downstream
+wait_for 60 'no downstream event was published' downstream
 call POST "subscriptions/$NAME-events-local:acknowledge" "$(jq --slurp '{ackIds: map(.ackId)}' <<<"$pulled")" >/dev/null
 say "published on $NAME-events: $(jq --raw-output '.message.attributes | tojson' <<<"$pulled" | head -1)"
 publish
-wait_for 20 'the duplicate was not recognised' said duplicate
+wait_for 60 'the duplicate was not recognised' said duplicate
 say 'the same event once more: a duplicate, nothing happened'
 
 if [[ $once == yes ]]; then

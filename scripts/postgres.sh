@@ -40,7 +40,6 @@ start_postgres() { # log options...
     local port log="$1"
     shift
     postgres_programs=$(find_postgres) || return 1
-    port=$(free_port) || return 1
     postgres_folder=$(mktemp -d "${TMPDIR:-/tmp}/hookyard-postgres.XXXXXX") || return 1
     postgres_as=()
     if [ "$(id -u)" -eq 0 ]; then # which PostgreSQL refuses to run as
@@ -52,15 +51,24 @@ start_postgres() { # log options...
     (
         cd "$postgres_folder" &&
             "${postgres_as[@]}" "$postgres_programs/initdb" -D "$postgres_folder/data" -U postgres \
-                --auth=trust --encoding=UTF8 --locale=C --no-sync &&
-            "${postgres_as[@]}" "$postgres_programs/pg_ctl" start -w -t 60 \
-                -D "$postgres_folder/data" -l "$postgres_folder/log" \
-                -o "-c listen_addresses=127.0.0.1 -p $port \
-                    -c unix_socket_directories=$postgres_folder $*"
+                --auth=trust --encoding=UTF8 --locale=C --no-sync
     ) >"$log" 2>&1 || return 1
-    # Whoever sources this file reads it.
-    # shellcheck disable=SC2034
-    postgres_url="postgres://postgres@127.0.0.1:$port/postgres"
+    for _ in 1 2 3; do # somebody else may take the port first
+        port=$(free_port) || return 1
+        if (
+            cd "$postgres_folder" &&
+                "${postgres_as[@]}" "$postgres_programs/pg_ctl" start -w -t 120 \
+                    -D "$postgres_folder/data" -l "$postgres_folder/log" \
+                    -o "-c listen_addresses=127.0.0.1 -p $port \
+                        -c unix_socket_directories=$postgres_folder $*"
+        ) >>"$log" 2>&1; then
+            # Whoever sources this file reads it.
+            # shellcheck disable=SC2034
+            postgres_url="postgres://postgres@127.0.0.1:$port/postgres"
+            return
+        fi
+    done
+    return 1
 }
 
 stop_postgres() {

@@ -95,8 +95,9 @@ count_tests() { # log
         END { if (seen) print p + 0, f + 0, s + 0 }'
 }
 
-wait_for() { # host:port seconds
+wait_for() { # host:port seconds [pid of who shall listen there]
     for _ in $(seq $(($2 * 5))); do
+        if [ -n "${3:-}" ] && ! kill -0 "$3" 2>/dev/null; then return 1; fi
         if (: <"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; then return 0; fi
         sleep 0.2
     done
@@ -150,7 +151,7 @@ find_emulator() {
 start_emulator() {
     local program port iam_port image
     if [ -n "${PUBSUB_EMULATOR_HOST:-}" ]; then
-        wait_for "$PUBSUB_EMULATOR_HOST" 5 && return 0
+        wait_for "$PUBSUB_EMULATOR_HOST" 30 && return 0
         echo "nothing answers at PUBSUB_EMULATOR_HOST"
         unset PUBSUB_EMULATOR_HOST
     fi
@@ -160,14 +161,17 @@ start_emulator() {
     if program=$(find_emulator); then
         has java || install default-jre-headless
         if has java; then
-            port=$(free_port) && iam_port=$(free_port) || return 1
-            "$program" --host=127.0.0.1 --port="$port" --iam_port="$iam_port" \
-                >"$logs/emulator.log" 2>&1 &
-            emulator_pid=$!
-            if wait_for "127.0.0.1:$port" 60; then
-                export PUBSUB_EMULATOR_HOST="127.0.0.1:$port"
-                return 0
-            fi
+            for _ in 1 2 3; do # somebody else may take a port first
+                port=$(free_port) && iam_port=$(free_port) || return 1
+                "$program" --host=127.0.0.1 --port="$port" --iam_port="$iam_port" \
+                    >"$logs/emulator.log" 2>&1 &
+                emulator_pid=$!
+                if wait_for "127.0.0.1:$port" 120 "$emulator_pid"; then
+                    export PUBSUB_EMULATOR_HOST="127.0.0.1:$port"
+                    return 0
+                fi
+                kill "$emulator_pid" 2>/dev/null
+            done
             echo "the emulator did not start, see $logs/emulator.log"
         else
             echo "the emulator needs a Java runtime (default-jre-headless)"
