@@ -14,7 +14,7 @@ use crate::support::hands::{
     Hands, done, ended, failed, hands, left, ran, settings, until, worker,
 };
 use crate::support::rows::{EventRow, RowState, count, insert_rows, row_state, uuid};
-use crate::support::{TestDatabase, Town, both_databases, customer_event};
+use crate::support::{TestDatabase, Town, both_databases, customer_event, eventually};
 
 both_databases!(
     x4_a_row_that_ends_the_process_becomes_a_dead_letter_and_takes_nobody_along,
@@ -22,6 +22,7 @@ both_databases!(
     a_row_that_fails_in_a_lane_never_given_back_has_failed_once,
     what_is_no_try_is_none_after_a_crash_either,
     a_row_that_may_end_the_process_runs_beside_the_others_but_no_second_one,
+    a_row_that_may_end_the_process_begins_when_the_one_before_is_marked,
     x4_a_pushed_event_that_kills_every_process_is_given_up_while_the_others_run,
 );
 
@@ -261,6 +262,38 @@ async fn a_row_that_may_end_the_process_runs_beside_the_others_but_no_second_one
     assert_eq!((turn.settled, left(&store).await), (120, 0));
 }
 
+async fn a_row_that_may_end_the_process_begins_when_the_one_before_is_marked(
+    database: TestDatabase,
+) {
+    let clock = ManualClock::start();
+    let store = database.store_on(clock.clone()).await;
+    let suspects: Vec<EventRow> = (0..5).map(|n| EventRow::new("suspect").at(n)).collect();
+    insert_rows(&store, &suspects).await;
+    let (never, journal) = hands(|_| pending());
+    for deaths in 1..=2 {
+        die(&store, Arc::clone(&never), async || {
+            ran(&journal).len() == 5 * deaths
+        })
+        .await;
+        clock.advance(LATER);
+    }
+    let open = Arc::new(Mutex::new(Vec::new()));
+    let (seen, looked) = (Arc::clone(&open), store.clone());
+    let (rows, _) = hands(move |_| {
+        let (seen, store) = (Arc::clone(&seen), looked.clone());
+        async move {
+            let open = left(&store).await;
+            seen.lock().unwrap().push(open);
+            done()
+        }
+    });
+
+    worker(&store, rows, settings()).turn().await.unwrap();
+
+    // Or the next one would take along what is known of the one before.
+    assert_eq!(*open.lock().unwrap(), [5, 4, 3, 2, 1]);
+}
+
 /// A row with work for a handler.
 fn answer(n: i64) -> EventRow {
     let payload =
@@ -293,7 +326,13 @@ async fn x4_a_pushed_event_that_kills_every_process_is_given_up_while_the_others
             deaths += 1;
             continue;
         };
-        until("it dies, or lives", async || {
+        let what = || {
+            format!(
+                "it neither dies nor lives\n{}",
+                town.fleet.logs().join("\n---\n")
+            )
+        };
+        eventually(what, async || {
             next.ended().is_some() || count(&store, LETTERS).await == 1
         })
         .await;

@@ -29,6 +29,9 @@ pub(super) struct Careful {
     waiting: Vec<RowInHand>,
     /// Rows (`seq`) whose present try is counted already.
     counted: HashSet<i64>,
+    /// Those of them that have run and are not marked yet: the next one might take along what is
+    /// known of them, and each death would be counted as theirs.
+    unmarked: HashSet<i64>,
     /// The rows that are being counted.
     pub(super) counting: Errand<Counted>,
 }
@@ -36,7 +39,8 @@ pub(super) struct Careful {
 impl Careful {
     /// Begins to count the tries of what waits for it.
     pub(super) fn count(&mut self, store: &Store) {
-        if self.counting.is_some() || self.waiting.is_empty() {
+        let busy = self.counting.is_some() || !self.unmarked.is_empty();
+        if busy || self.waiting.is_empty() {
             return;
         }
         let rows = std::mem::take(&mut self.waiting);
@@ -55,7 +59,16 @@ impl Careful {
 
     /// Says that a row has run; tells whether its try was counted.
     pub(super) fn end(&mut self, row: &DueEvent) -> bool {
-        self.counted.remove(&row.seq)
+        let counted = self.counted.remove(&row.seq);
+        if counted {
+            self.unmarked.insert(row.seq);
+        }
+        counted
+    }
+
+    /// Says that what became of a row is written down.
+    pub(super) fn marked(&mut self, row: &DueEvent) {
+        self.unmarked.remove(&row.seq);
     }
 }
 

@@ -442,6 +442,7 @@ impl Foreman {
             Ok(()) => {
                 self.is_back();
                 for (row, _) in &batch {
+                    self.careful.marked(row);
                     self.floor.let_go(row);
                 }
             }
