@@ -5,7 +5,7 @@ use super::inbox::{Facts, RunKey};
 use super::outbox::{self, OutboxRow};
 use super::subjects::{self, Mark};
 use super::write::{self, Write};
-use super::{Pool, Store, Tx, ends, failed};
+use super::{Pool, Store, Tx, ends};
 use crate::error::{Error, Result};
 use crate::failpoint;
 
@@ -213,8 +213,9 @@ async fn ends_alone(store: &Store, steps: &[Step]) -> Result<Option<Vec<Kept>>> 
     }
     in_order(&mut ends);
     let mut kept = vec![false; steps.len()];
-    let mut connection = pool.acquire().await.map_err(failed)?;
+    let mut connection = store.steady(pool).await?;
     ends::end_unclaimed_together(store, &mut connection, &ends, store.now(), &mut kept).await?;
+    store.keep(pool, connection);
     Ok(Some(answers(kept)))
 }
 

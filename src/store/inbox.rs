@@ -234,6 +234,7 @@ async fn take(store: &Store, asks: &[Ask], plain: &[(usize, i32)], now: Micros) 
         Pool::Postgres(pool) => {
             let asked = || plain.iter().map(|(index, _)| &asks[*index]);
             let facts = || asked().map(|ask| &ask.facts);
+            let mut connection = store.steady(pool).await?;
             let rows = sqlx::query(CLAIM_MANY)
                 .bind(asked().map(|a| a.event_id.as_str()).collect::<Vec<_>>())
                 .bind(asked().map(|a| a.handler).collect::<Vec<_>>())
@@ -252,9 +253,10 @@ async fn take(store: &Store, asks: &[Ask], plain: &[(usize, i32)], now: Micros) 
                 .bind(until)
                 .bind(store.instance())
                 .bind(now)
-                .fetch_all(pool)
+                .fetch_all(&mut *connection)
                 .await
                 .map_err(failed)?;
+            store.keep(pool, connection);
             for row in rows {
                 let key = (row.get(0), row.get(1), row.get(2));
                 taken.insert(key, (row.get(3), row.get(4)));

@@ -30,6 +30,7 @@ mod retention;
 mod silence;
 mod sql;
 pub mod status;
+mod steady;
 pub mod subjects;
 mod time;
 mod watch;
@@ -89,6 +90,7 @@ struct Inner {
     patience: Duration,
     instance: String,
     wakeups: Wakeups,
+    steady: steady::Steady,
 }
 
 impl Store {
@@ -110,6 +112,7 @@ impl Store {
             patience: silence::patience(config),
             instance: format!("{:08x}-{}", rand::random::<u32>(), std::process::id()),
             wakeups: Wakeups::default(),
+            steady: steady::Steady::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -244,7 +247,11 @@ impl Store {
                 read.close().await;
                 write.close().await;
             }
-            Pool::Postgres(pool) => pool.close().await,
+            Pool::Postgres(pool) => {
+                let closing = pool.close();
+                self.inner.steady.give_back(Micros::MAX);
+                closing.await;
+            }
         }
     }
 }

@@ -114,6 +114,7 @@ impl StoreWatch {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(EVERY) => {}
             }
+            self.store.give_steady_back();
             let looked = tokio::select! {
                 () = stop.cancelled() => return,
                 looked = self.look() => looked,
