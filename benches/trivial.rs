@@ -1,5 +1,5 @@
-//! A service of the library with one handler that does nothing, as graphile-worker's task in
-//! `benches/graphile`.
+//! A service of the library with a handler that does nothing, as graphile-worker's task in
+//! `benches/graphile`, and one that does nothing under a claim.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@ use hookyard::app::App;
 use hookyard::error::Result;
 use hookyard::pipeline::{Completion, Context, Effects, Handler, Json};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 #[derive(Deserialize)]
 struct Payload {
@@ -43,6 +44,20 @@ impl Handler for Trivial {
     }
 }
 
+/// Skips as the reference service does, but is claimed before it runs: its effects could be anywhere.
+struct Claimed;
+
+impl Handler for Claimed {
+    const NAME: &'static str = "claimed";
+    const EVENTS: &'static [&'static str] = &["contracts.insert"];
+    const ABOUT: &'static str = "does nothing, under a claim";
+    type Payload = Json<IgnoredAny>;
+
+    async fn handle(&self, _cx: &Context, _: Self::Payload) -> Result<Completion> {
+        Ok(Completion::Skipped("nothing to do"))
+    }
+}
+
 /// As in the reference service.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,5 +68,6 @@ async fn main() {
         socket: UdpSocket::bind("127.0.0.1:0").unwrap(),
         sink: env::var("BENCH_SINK").unwrap(),
     };
-    App::builder().handler(trivial).run().await.unwrap();
+    let app = App::builder().handler(trivial).handler(Claimed);
+    app.run().await.unwrap();
 }

@@ -155,26 +155,35 @@ impl Bench {
 
     fn push(&self) -> Figures {
         let mut figures = Figures::default();
-        for (name, connections) in [("push, skip, 32", FEW), ("push, skip, 256", MANY)] {
+        for (name, claimed, connections) in [
+            ("push, skip, 32", "push, claimed, 32", FEW),
+            ("push, skip, 256", "push, claimed, 256", MANY),
+        ] {
             self.calm();
             let database = &self.ours;
-            let (spent, sent) = self.push_to(database, &[], connections, 30_000.0);
+            let (spent, sent) = self.push_to(&self.service, database, &[], connections, 30_000.0);
             figures.set_spent(name, STATELESS, spent, sent);
-            let (spent, sent) = self.push_durably(database, connections);
+            let (spent, sent) = self.push_durably(&self.service, database, connections);
             figures.set_spent(name, DURABLE, spent, sent);
+            let (spent, sent) = self.push_durably(&self.trivial, database, connections);
+            figures.set_spent(claimed, DURABLE, spent, sent);
         }
         figures
     }
 
-    fn push_durably(&self, database: &Database, connections: usize) -> (Spent, u32) {
+    fn push_durably(&self, service: &str, database: &Database, connections: usize) -> (Spent, u32) {
         database.execute("VACUUM ANALYZE");
-        let variables = [("DATABASE_URL", database.url.as_str())];
-        self.push_to(database, &variables, connections, 20_000.0)
+        let variables = [
+            ("DATABASE_URL", database.url.as_str()),
+            ("BENCH_SINK", &self.sink.address),
+        ];
+        self.push_to(service, database, &variables, connections, 20_000.0)
     }
 
     /// Pushes events that are skipped.
     fn push_to(
         &self,
+        service: &str,
         database: &Database,
         variables: &[(&str, &str)],
         connections: usize,
@@ -182,7 +191,6 @@ impl Bench {
     ) -> (Spent, u32) {
         let mut all = variables.to_vec();
         all.push(("LOG_LEVEL", "warn"));
-        let service = &self.service;
         let server = Server::start_with(service, "serve", &self.upstreams, &self.skip, &all);
         let plan = |requests: f64| Plan {
             requests: (requests * self.scale) as usize,
@@ -226,7 +234,7 @@ impl Bench {
         let spent = ours.relay(database, Rows::keyed(ROWS, KEYS));
         figures.set_spent("relay on top", history, spent, ROWS);
         drop(ours);
-        let (spent, sent) = self.push_durably(database, MANY);
+        let (spent, sent) = self.push_durably(&self.service, database, MANY);
         figures.set_spent("push on top", history, spent, sent);
         figures
     }

@@ -52,6 +52,18 @@ const TARGETS: &[Target] = &[
         0.35,
     ),
     (
+        "durable push under a claim / stateless, 32",
+        ("push, claimed, 32", DURABLE),
+        ("push, skip, 32", STATELESS),
+        0.35,
+    ),
+    (
+        "durable push under a claim / stateless, 256",
+        ("push, claimed, 256", DURABLE),
+        ("push, skip, 256", STATELESS),
+        0.35,
+    ),
+    (
         "drain on top of the history / of 10,000 rows",
         ("drain on top", MUCH),
         ("drain on top", LITTLE),
