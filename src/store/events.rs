@@ -86,7 +86,8 @@ const FETCH_POSTGRES: &str = concat!(
         COALESCE(f.last_error_code = 'worker_crashed', FALSE), CAST(f.weight AS BIGINT)
     FROM (SELECT due.*, SUM(due.weight) OVER (ROWS UNBOUNDED PRECEDING) - due.weight AS ahead
     FROM unnest($1::SMALLINT[]) AS wanted (lane) CROSS JOIN LATERAL (
-        SELECT e.*, COALESCE(octet_length(e.original), pg_column_size(e.payload)) AS weight
+        SELECT e.*,
+            COALESCE(octet_length(e.original), pg_column_size(e.payload), 0) AS weight
         FROM events e
         WHERE e.lane = wanted.lane AND e.processed IS NOT TRUE AND e.next_attempt_at <= $2
             AND e.seq <> ALL ($4::BIGINT[])
@@ -104,7 +105,7 @@ const FETCH_SQLITE: &str = "\
             + CAST(substr(strftime('%f', e.created_at), 4) AS INTEGER) * 1000,
         e.event_key, e.generation, e.attempts, e.next_attempt_at, e.original, e.delivery,
         COALESCE(e.last_error_code = 'worker_crashed', FALSE),
-        COALESCE(length(e.original), length(e.payload))
+        COALESCE(length(e.original), length(e.payload), 0)
     FROM events e INDEXED BY events_due
     WHERE e.lane = $1 AND e.processed IS NOT TRUE AND e.next_attempt_at <= $2
         AND e.seq NOT IN (SELECT value FROM json_each($4))
